@@ -1,0 +1,7 @@
+"""`python -m private_lora`."""
+
+import sys
+
+from private_lora.cli import main
+
+sys.exit(main())

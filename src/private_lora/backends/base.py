@@ -1,0 +1,224 @@
+"""The contract of a backend: client.encrypt -> server.matmul -> client.decrypt, on signed integers.
+
+    plan = backend.plan(weight_int, activation_bits=8)
+    client, server = backend.client(plan), backend.server(plan, weight_int)
+    y = client.decrypt(server.matmul(client.encrypt(x_int)))      # T x K integers -> T x D, int64
+
+Only the client object has keys. The server object is made from the plan and the public weight alone; what it needs from
+the client's key generation (an evaluation key) travels as public material.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+MAGIC = b"PLR1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What both sides agree on before the first ciphertext.
+
+    backend: its name. inputs, outputs: K and D. activation_bits, weight_bits: signed integers of these widths.
+    bound: largest absolute value an exact output can take, from the real weight columns.
+    exact: whether decrypted outputs equal the integer product. noise_std: of the error otherwise, in integer units.
+    security_bits: 0 for a backend that does not encrypt. parameters: the scheme's own, for the sidecar.
+    """
+
+    backend: str
+    inputs: int
+    outputs: int
+    activation_bits: int | None
+    weight_bits: int | None
+    bound: int
+    exact: bool = True
+    noise_std: float = 0.0
+    security_bits: int = 0
+    parameters: dict = field(default_factory=dict)
+
+
+@dataclass
+class Counters:
+    """What one side of a run did; sums over layers by `+`."""
+
+    products: int = 0
+    encrypted_products: int = 0
+    upload_ciphertext_bytes: int = 0
+    download_ciphertext_bytes: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def integer_bits(values: np.ndarray) -> int:
+    """Smallest signed bit-width that holds every value (at least 2)."""
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    return max(2, max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1)
+
+
+def accumulator_bound(weight: np.ndarray, activation_bits: int) -> int:
+    """Largest |x W| over all signed `activation_bits`-bit x: 2^(bits-1) times the largest column L1 norm of W (K x D)."""
+    if weight.size == 0:
+        return 0
+    column_norms = np.abs(weight.astype(np.int64)).sum(axis=0)
+    return int(column_norms.max()) * 2 ** (activation_bits - 1)
+
+
+def check_integer_weight(weight: np.ndarray) -> None:
+    """Nothing if `weight` is a K x D integer matrix; raises ValueError otherwise."""
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ValueError(
+            f"the weight must be a non-empty inputs x outputs matrix, its shape is {weight.shape}"
+        )
+    if not np.issubdtype(weight.dtype, np.integer):
+        raise ValueError(
+            f"the weight must hold signed integers, its type is {weight.dtype}: quantize it first"
+        )
+
+
+def check_activations(plan: Plan, x: np.ndarray) -> None:
+    """Nothing if `x` is T x K and its integers fit the plan's bits; raises ValueError otherwise."""
+    if x.ndim != 2 or x.shape[1] != plan.inputs:
+        raise ValueError(f"activations must be rows of {plan.inputs} values, their shape is {x.shape}")
+    if np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"activations must be signed integers, their type is {x.dtype}: quantize them first")
+    half = 2 ** (plan.activation_bits - 1)
+    if x.size and (int(x.min()) < -half or int(x.max()) >= half):
+        raise ValueError(
+            f"activations do not fit {plan.activation_bits} signed bits: values must be in [{-half}, {half - 1}]"
+        )
+
+
+class Backend(ABC):
+    """Makes plans, clients and servers. `name` is the registry's."""
+
+    name: str
+
+    def __init__(self, device: str = "cpu"):
+        self.device = device
+
+    @abstractmethod
+    def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
+        """Parameters for x W; raises ValueError, in one sentence, if an output could overflow."""
+
+    @abstractmethod
+    def client(self, plan: Plan, keys=None) -> Client:
+        """The data owner's side; makes fresh keys, or works with `keys`, another client's."""
+
+    @abstractmethod
+    def server(self, plan: Plan, weight: np.ndarray) -> Server:
+        """The worker's side, which holds the weight and no secret."""
+
+    def start_step(self, step: int) -> None:  # noqa: B027 - most backends have nothing to do
+        """Told at the start of each training step, so that simulated randomness is a function of the step."""
+
+    @abstractmethod
+    def ciphertext_from_bytes(self, data: bytes):
+        """What `to_bytes` of this backend's messages wrote; raises ValueError when it is not that."""
+
+
+class Client(ABC):
+    """Holds the secret keys (None for a backend without), encrypts rows, decrypts answers, counts both."""
+
+    def __init__(self, plan: Plan, keys=None):
+        self.plan = plan
+        self.keys = keys
+        self.counters = Counters()
+
+    @abstractmethod
+    def encrypt(self, x: np.ndarray):
+        """Message for the server from T x K integers; raises ValueError if they do not fit the plan."""
+
+    @abstractmethod
+    def decrypt(self, message) -> np.ndarray:
+        """T x D integers (int64) from the server's answer."""
+
+    def public_material(self):
+        """What the server needs besides ciphertexts (an evaluation key), or None."""
+        return None
+
+
+class Server(ABC):
+    """Holds the plan and the weight; multiplies messages."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.counters = Counters()
+
+    @abstractmethod
+    def matmul(self, message):
+        """Message with the product of the rows inside; raises ValueError when it is not for this weight."""
+
+    def accept(self, public_material) -> None:
+        """Keep the client's public material; the default has no use for any."""
+
+
+@dataclass(frozen=True)
+class ClearMessage:
+    """Rows in the clear, as the backends without encryption pass them; not a ciphertext and not counted as one."""
+
+    values: np.ndarray
+
+    def to_bytes(self) -> bytes:
+        """Magic, then the array in NumPy's own format (no pickle)."""
+        buffer = io.BytesIO()
+        np.save(buffer, self.values, allow_pickle=False)
+        return MAGIC + buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> ClearMessage:
+        """The message that `to_bytes` wrote; raises ValueError on anything else."""
+        if data[:4] != MAGIC:
+            raise ValueError("these bytes are not a message of this protocol version")
+        buffer = io.BytesIO(data[4:])
+        values = np.load(buffer, allow_pickle=False)
+        if buffer.read(1):
+            raise ValueError("these bytes go on after the end of the message")
+        return cls(values)
+
+
+class ClearBackend(Backend):
+    """What the backends without encryption share: messages in the clear."""
+
+    def ciphertext_from_bytes(self, data: bytes) -> ClearMessage:
+        return ClearMessage.from_bytes(data)
+
+    def client(self, plan: Plan, keys=None) -> Client:
+        return ClearClient(plan)
+
+
+class ClearClient(Client):
+    """A client without keys: checks the rows and passes them on."""
+
+    def encrypt(self, x: np.ndarray) -> ClearMessage:
+        check_activations(self.plan, x)
+        return ClearMessage(x)
+
+    def decrypt(self, message: ClearMessage) -> np.ndarray:
+        return message.values
+
+
+def pack(payload: bytes, *numbers: int, key_id: bytes) -> bytes:
+    """Message bytes: magic, 16 bytes of key id, little-endian 64-bit numbers, SHA-256 of all that and the payload, payload."""
+    header = MAGIC + key_id + struct.pack(f"<{len(numbers)}Q", *numbers)
+    return header + hashlib.sha256(header + payload).digest() + payload
+
+
+def unpack(data: bytes, count: int) -> tuple[bytes, tuple[int, ...], bytes]:
+    """Key id, `count` numbers and payload; raises ValueError when the bytes are not ours, cut short or altered.
+
+    The digest finds damage, not malice: it holds no key.
+    """
+    size = 4 + 16 + 8 * count
+    header, digest, payload = data[:size], data[size : size + 32], data[size + 32 :]
+    if len(data) < size + 32 or header[:4] != MAGIC:
+        raise ValueError("these bytes are not a message of this protocol version, or end too early")
+    if hashlib.sha256(header + payload).digest() != digest:
+        raise ValueError("these bytes were cut short or altered on the way: their digest does not match")
+    return header[4:20], struct.unpack(f"<{count}Q", header[20:]), payload

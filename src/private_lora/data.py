@@ -1,0 +1,124 @@
+"""Text for fine-tuning: examples from the built-in generator, source files, JSONL files or the model hub.
+
+A data source is a module of this package that bears its name, listed in `private_lora.registry.DATASETS`,
+with two functions: `validate(options)` raises UserError before any work, and `examples(options, split, seed)`
+gives the examples of a split in the order in which they are taken. Neither torch nor the `datasets` library
+is imported to validate.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import islice
+
+from private_lora.encoding import Batches, batches, encode, encoding_report, prompt_ids
+from private_lora.errors import UserError
+from private_lora.registry import DATASETS, check_name
+
+__all__ = [
+    "SPLITS", "Batches", "Example", "batches", "check_options", "encode", "encoding_report", "final_answer",
+    "held_out", "load_examples", "make_example", "normal_answer", "prompt_ids", "validate_data",
+]  # fmt: skip
+
+SPLITS = ("train", "test")
+HELD_OUT_SHARE = 10  # one key in ten is held out where a source has no test part of its own
+
+_ANSWER = re.compile(r"####[ \t]*([^\n]*\S)")
+_NUMBER = re.compile(r"(-?)\$?(\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text: prompt + completion. The prompt is masked in the labels, the answer is compared."""
+
+    prompt: str
+    completion: str
+    answer: str | None = None
+
+
+def make_example(question: str, completion: str, answer: str | None = None) -> Example:
+    """The example of a question and its answer, in the form of the paper's code: question + newline + answer.
+
+    Without an `answer` of its own, the one marked `####` in the completion is taken, if there is one.
+    """
+    prompt = question + "\n" if question else ""
+    return Example(prompt, completion, final_answer(completion) if answer is None else normal_answer(answer))
+
+
+def normal_answer(text: str) -> str:
+    """An answer in the one spelling that is compared: "$1,250.00 ", "1250." and "1250" are the same."""
+    bare = text.strip().rstrip(".").replace(",", "")
+    match = _NUMBER.fullmatch(bare)
+    if match is None:
+        return bare
+    sign, whole, decimals = match.groups()
+    decimals = (decimals or "").rstrip("0")
+    return sign + (whole.lstrip("0") or "0") + ("." + decimals if decimals else "")
+
+
+def final_answer(text: str) -> str | None:
+    """What stands behind the first `####` of a text, spelled by `normal_answer`; None without one.
+
+    The first, because a model that misses the end token writes on, often with another problem.
+    """
+    match = _ANSWER.search(text)
+    return normal_answer(match.group(1)) if match else None
+
+
+def held_out(keys: Iterable[str]) -> set[str]:
+    """A tenth of the distinct keys (at least one), the ones with the smallest SHA-256."""
+    ranked = sorted(set(keys), key=lambda key: hashlib.sha256(key.encode()).digest())
+    return set(ranked[: max(1, len(ranked) // HELD_OUT_SHARE)])
+
+
+def check_options(name: str, options: dict, known: dict[str, type]) -> None:
+    """Nothing, or UserError for an unknown option or one of the wrong type. None stands for "not given"."""
+    if not isinstance(options, dict):
+        raise UserError(f"data_options of {name} must be a mapping, not {options!r}.")
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(
+                f"data {name} has no option {key!r}; known options: {', '.join(sorted(known)) or 'none'}."
+            )
+        wrong = not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool)
+        if value is not None and (wrong or value == ""):
+            raise UserError(f"Option {key!r} of data {name} must be a {known[key].__name__}, not {value!r}.")
+
+
+def _source(name: str):
+    """The module of a data source; UserError with the known names for any other name."""
+    check_name("data", name, DATASETS)
+    return import_module(f"private_lora.{name}")
+
+
+def validate_data(name: str, options: dict, train_examples: int = 0, test_examples: int = 0) -> None:
+    """Nothing, or UserError: wrong name or options, unreadable, malformed or (given counts) too few examples.
+
+    Local files are read from end to end. A hub dataset is not fetched, so only its options are checked.
+    """
+    _source(name).validate(options)
+    if name == "hub":
+        return
+    for split, count in zip(SPLITS, (train_examples, test_examples), strict=True):
+        load_examples(name, options, split, count, seed=0)
+
+
+def load_examples(name: str, options: dict, split: str, count: int, seed: int) -> list[Example]:
+    """`count` examples of the "train" or "test" split, the same for the same arguments.
+
+    No prompt (of `codebase`: no chunk) is in both splits, unless the two files or splits that the user
+    named share it. Generated problems and source files are drawn in an order that depends on the seed;
+    JSONL and hub records are taken from the beginning, as in the paper's code. UserError if there are
+    fewer than `count`.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, not {split!r}")
+    taken = list(islice(_source(name).examples(options, split, seed), count))
+    if len(taken) < count:
+        raise UserError(
+            f"Data {name} has {len(taken)} {split} examples and {count} were asked for: "
+            "ask for fewer, or for data that has more."
+        )
+    return taken

@@ -1,0 +1,5 @@
+"""The one exception whose text is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Bad input or a missing resource; the message is one sentence: what is wrong, where, what to do."""

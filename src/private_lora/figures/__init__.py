@@ -1,0 +1,30 @@
+"""The published figures: `FIGURES` maps a name to a function from `Data` to the figure and its points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from private_lora.errors import UserError
+from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
+from private_lora.figures.losses import final_loss_vs_bits, loss_curves
+from private_lora.figures.style import STYLE, plt, write_figure
+from private_lora.figures.times import latency_by_backend, time_by_stage
+from private_lora.publish_data import Data
+
+FIGURES = {
+    "loss_curves": loss_curves,
+    "final_loss_vs_bits": final_loss_vs_bits,
+    "encrypted_minus_clear": encrypted_minus_clear,
+    "time_by_stage": time_by_stage,
+    "gradient_inflation": gradient_inflation,
+    "latency_by_backend": latency_by_backend,
+}
+
+
+def make_figure(name: str, data_dir: str | Path, out: str | Path) -> None:
+    """Write figure `name` as `out` (.png) with .pdf and .csv beside it; UserError on an unknown name."""
+    if name not in FIGURES:
+        raise UserError(f"unknown figure {name!r}: known are {', '.join(FIGURES)}")
+    with plt.rc_context(STYLE):
+        figure, points = FIGURES[name](Data(data_dir))
+        write_figure(figure, points, out)

@@ -1,0 +1,115 @@
+"""The CSVs that tables and figures are made of: result rows and published values, loaded and checked."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from private_lora.errors import UserError
+from private_lora.publish_names import name_pairs
+from private_lora.publish_runs import summarise_runs
+from private_lora.records import COLUMNS as RESULT_COLUMNS
+
+PUBLISHED_COLUMNS = [
+    "item",
+    "configuration",
+    "metric",
+    "value",
+    "unit",
+    "step",
+    "source",
+    "certainty",
+    "basis",
+]
+CURVE_COLUMNS = [
+    "series",
+    "bits",
+    "activation_quantizer",
+    "weight_quantizer",
+    "step",
+    "running_mean_train_loss",
+]
+NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "step", "value", "running_mean_train_loss")
+
+
+class Data:
+    """The four CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(
+                f"no result directory {self.root}: run the study first, or give --data another directory"
+            )
+
+    @cached_property
+    def convergence(self) -> pd.DataFrame:
+        """Rows of every fine-tuning run, with `quantizer` (short pair name) added."""
+        return name_pairs(self._read("convergence.csv", list(RESULT_COLUMNS)))
+
+    @cached_property
+    def latency(self) -> pd.DataFrame:
+        """Rows of every latency run, with rows, inputs and outputs taken out of `variant`."""
+        frame = name_pairs(self._read("latency.csv", list(RESULT_COLUMNS)))
+        shape = frame["variant"].str.extract(r"^(\d+)x(\d+)x(\d+)$").astype(float)
+        return frame.assign(rows=shape[0], inputs=shape[1], outputs=shape[2])
+
+    @cached_property
+    def published_values(self) -> pd.DataFrame:
+        """Published numbers, one per row, with source and certainty; `step` only for single steps."""
+        return self._read("published_values.csv", PUBLISHED_COLUMNS, optional=("step", "basis"))
+
+    @cached_property
+    def published_curves(self) -> pd.DataFrame:
+        """Published running-mean training losses by series and step, with `quantizer` added."""
+        frame = self._read("published_curves.csv", CURVE_COLUMNS)
+        frame["backend"] = np.where(frame["series"] == "FP32", "float", "")
+        return name_pairs(frame)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One line per fine-tuning run: see `summarise_runs`."""
+        return summarise_runs(self.convergence)
+
+    def _read(self, name: str, columns: list[str], optional: Iterable[str] = ()) -> pd.DataFrame:
+        path = self.root / name
+        if not path.is_file() or path.stat().st_size == 0:
+            print(f"no rows in {path}: what needs them will say 'no data'", file=sys.stderr)
+            return pd.DataFrame({c: pd.Series(dtype=float if c in NUMERIC else object) for c in columns})
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [c for c in columns if c not in frame and c not in optional]
+        if missing:
+            raise UserError(f"{path} has no column {missing[0]!r}: it must have {', '.join(columns)}")
+        frame = frame.reindex(columns=columns, fill_value="")
+        for column in set(columns) & set(NUMERIC):
+            frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        return frame
+
+
+def collect_published(reference: str | Path, values_out: str | Path, curves_out: str | Path) -> None:
+    """Write results/data/published_values.csv and published_curves.csv from resources/reference.
+
+    The five-step losses become rows of the values file, with their step. Every row gets basis `published`.
+    """
+    reference = Path(reference)
+    values = pd.read_csv(reference / "paper_values.csv", dtype=str, keep_default_na=False)
+    steps = pd.read_csv(reference / "fhe_vs_clear_steps.csv", dtype=str, keep_default_na=False)
+    values = pd.concat([values, steps]).fillna("").assign(basis="published")
+    curves = pd.read_csv(reference / "convergence_curves.csv", dtype=str, keep_default_na=False)
+    for frame, columns, out in ((values, PUBLISHED_COLUMNS, values_out), (curves, CURVE_COLUMNS, curves_out)):
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        frame.reindex(columns=columns).to_csv(out, index=False)
+
+
+def shape_in(text: str) -> tuple[float, float, float]:
+    """Rows, inputs and outputs in a published configuration such as `64 rows, 2048x512`; NaN if not named."""
+    rows, shape = re.search(r"(\d+) rows", text), re.search(r"(\d+)x(\d+)", text)
+    width = re.search(r"rows of (\d+)", text)
+    inputs = float(shape[1]) if shape else float(width[1]) if width else np.nan
+    return float(rows[1]) if rows else np.nan, inputs, float(shape[2]) if shape else np.nan

@@ -1,0 +1,219 @@
+"""Quantizers: float32 matrices to signed integers of 2 to 16 bits, scales and zero points, and back.
+
+Formulas: Concrete ML 1.9.0, `linear_op_glwe_backend.py` (dynamic per token, static per channel), in float32 and in its
+order of operations, so that both give the same integers. An unsigned quantizer of n bits is shifted by 2^(n-1), so that
+every backend sees signed integers: x ~ (values - zero_point) * scale, values in [-2^(n-1), 2^(n-1) - 1].
+
+Constant rows are where we differ. A row whose values are all c has no range; the reference gives it scale 1, so that a row of
+zero gradient comes back from a noisy scheme as noise times the weight scale. With `constant_rows="exact"` such a row is
+stored as sign(c) * 2^(n-2) with scale |c| / 2^(n-2) and zero point 0: c exactly, and for c = 0 a scale of 0, which the client
+multiplies with whatever noise it decrypts. `constant_rows="reference"` reproduces the scale of 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numba
+import numpy as np
+
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Signed integers with their scale and zero point: x ~ (values - zero_point) * scale.
+
+    values: int8 (up to 8 bits) or int16, R x C.
+    scale (float32), zero_point (int64): R x 1 for activations, 1 x C for weights.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray
+    zero_point: np.ndarray
+    bits: int
+
+    @cached_property
+    def column_sums(self) -> np.ndarray:
+        """Sum of the integers over the rows, int64, 1 x C; public for a weight."""
+        return self.values.sum(axis=0, keepdims=True, dtype=np.int64)
+
+    def dequantize(self) -> np.ndarray:
+        """The float32 matrix that the integers stand for, R x C."""
+        return (self.values - self.zero_point).astype(np.float32) * self.scale
+
+
+def quantize_activations(
+    x: np.ndarray,
+    bits: int,
+    quantizer: str,
+    constant_rows: str = "exact",
+    calibrated_range: tuple[float, float] | None = None,
+) -> Quantized:
+    """Rows of float32 activations or gradients (T x K), quantized for the server.
+
+    quantizer: `dynamic_per_token`, `symmetric_per_token` (range of each row), `dynamic_per_tensor` (range of x), or
+    `static_per_tensor` (calibrated_range, values outside are clamped).
+    Raises FloatingPointError when x holds a value that is not finite, ValueError on an unknown quantizer.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    low, high = _row_ranges(x)
+    if not np.isfinite(high - low).all():
+        raise FloatingPointError("activations to quantize are not finite: the run has diverged")
+    if quantizer in ("dynamic_per_token", "symmetric_per_token"):
+        range_low, range_high = low, high
+    elif quantizer == "dynamic_per_tensor":
+        range_low, range_high = np.full_like(low, low.min()), np.full_like(high, high.max())
+    elif quantizer == "static_per_tensor":
+        if calibrated_range is None:
+            raise ValueError("static_per_tensor needs a calibrated range: run the calibration pass first")
+        range_low, range_high = (np.full_like(low, edge) for edge in calibrated_range)
+    else:
+        raise ValueError(f"unknown activation quantizer {quantizer!r}")
+    symmetric = quantizer.startswith("symmetric")
+    values, scale, zero_point = _quantize(x, low, high, range_low, range_high, bits, symmetric, constant_rows)
+    return Quantized(values, scale[:, None], zero_point[:, None], bits)
+
+
+def quantize_weight(weight: np.ndarray, bits: int, quantizer: str, constant_rows: str = "exact") -> Quantized:
+    """A float32 weight (K x D, inputs x outputs), quantized once, one scale per output or one for all.
+
+    quantizer: `static_per_channel`, `static_per_tensor` or `symmetric_per_channel`. Raises ValueError on another name and
+    FloatingPointError when the weight is not finite.
+    """
+    columns = np.ascontiguousarray(np.asarray(weight, dtype=np.float32).T)
+    low, high = _row_ranges(columns)
+    if not np.isfinite(high - low).all():
+        raise FloatingPointError("the weight to quantize is not finite")
+    if quantizer in ("static_per_channel", "symmetric_per_channel"):
+        range_low, range_high = low, high
+    elif quantizer == "static_per_tensor":
+        range_low, range_high = np.full_like(low, low.min()), np.full_like(high, high.max())
+    else:
+        raise ValueError(f"unknown weight quantizer {quantizer!r}")
+    symmetric = quantizer.startswith("symmetric")
+    values, scale, zero_point = _quantize(
+        columns, low, high, range_low, range_high, bits, symmetric, constant_rows
+    )
+    return Quantized(np.ascontiguousarray(values.T), scale[None, :], zero_point[None, :], bits)
+
+
+def dequantize_product(product: np.ndarray, x: Quantized, weight: Quantized) -> np.ndarray:
+    """float32 x W (T x D) from the server's integer product of the shifted integers (T x D, int64).
+
+    The client takes off what the zero points added: sum_k (x - z_x)(w - z_w) = product - z_w sum(x) - z_x sum(w) + K z_x z_w.
+    """
+    inputs = x.values.shape[1]
+    if not x.zero_point.any() and not weight.zero_point.any():
+        return _scale_symmetric(product, x.scale[:, 0], weight.scale[0])
+    row_sums = x.values.sum(axis=1, dtype=np.int64)
+    return _scale_affine(
+        product,
+        row_sums,
+        x.zero_point[:, 0],
+        x.scale[:, 0],
+        weight.column_sums[0] - inputs * weight.zero_point[0],
+        weight.zero_point[0],
+        weight.scale[0],
+    )
+
+
+def value_range(x: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value, as the calibration pass records them."""
+    return float(x.min()), float(x.max())
+
+
+def _quantize(x, low, high, range_low, range_high, bits, symmetric, constant_rows):
+    """Values (R x C), scale (R), zero point (R) of rows with the given ranges; rows that are constant as the mode says."""
+    scale, zero_point = _affine_parameters(range_low, range_high, bits, symmetric)
+    dtype = np.int8 if bits <= 8 else np.int16
+    values = np.empty(x.shape, dtype)
+    constant = high == low
+    degenerate = scale < SMALLEST_SCALE
+    scale[degenerate] = np.float32(1)
+    if constant_rows == "reference":
+        zero_point[degenerate] = _shifted(np.rint(-range_low[degenerate]), bits, symmetric)
+    _round_rows(x, scale, zero_point, bits, symmetric, values)
+    if constant_rows != "reference":
+        _store_constant_rows(values, scale, zero_point, low, high, constant | degenerate, bits)
+    return values, scale, zero_point
+
+
+def _affine_parameters(low, high, bits, symmetric):
+    """Scale (float32) and shifted zero point (int64) of each row, before constant rows are seen to."""
+    if symmetric:
+        largest = np.maximum(np.abs(low), np.abs(high))
+        return largest / np.float32(2 ** (bits - 1) - 1), np.zeros(len(low), np.int64)
+    scale = (high - low) / np.float32(2**bits - 1)
+    safe = np.where(scale < SMALLEST_SCALE, np.float32(1), scale)
+    return scale, _shifted(np.rint(-low / safe), bits, symmetric)
+
+
+def _shifted(zero_point, bits, symmetric):
+    """The zero point of the unsigned quantizer, moved with its values by 2^(bits-1)."""
+    return zero_point.astype(np.int64) - (0 if symmetric else 2 ** (bits - 1))
+
+
+def _store_constant_rows(values, scale, zero_point, low, high, rows, bits) -> None:
+    """Write the rows that have no range so that scale * values gives their value back, to the last bit."""
+    unit = 2 ** (bits - 2)
+    for r in np.flatnonzero(rows):
+        constant = low[r] if abs(low[r]) > abs(high[r]) else high[r]
+        values[r] = int(np.sign(constant)) * unit
+        scale[r] = np.float32(abs(constant)) / np.float32(unit)
+        zero_point[r] = 0
+
+
+@numba.njit(cache=True)
+def _row_ranges(x):
+    """Smallest and largest value of each row (float32, R); NaN wherever a row holds one."""
+    rows, columns = x.shape
+    low = np.empty(rows, np.float32)
+    high = np.empty(rows, np.float32)
+    for r in range(rows):
+        smallest, largest, total = x[r, 0], x[r, 0], np.float32(0)
+        for c in range(columns):
+            value = x[r, c]
+            smallest = min(smallest, value)
+            largest = max(largest, value)
+            total += value * np.float32(0)  # NaN and infinity survive here, and only here
+        low[r] = smallest + total
+        high[r] = largest + total
+    return low, high
+
+
+@numba.njit(cache=True)
+def _round_rows(x, scale, zero_point, bits, symmetric, values):
+    """Fill `values` with clamp(round(x / scale) + zero_point), rounding half to even in float32 as torch does."""
+    top = np.float32(2 ** (bits - 1) - 1)
+    bottom = -top if symmetric else -top - np.float32(1)
+    for r in range(x.shape[0]):
+        shift = np.float32(2 ** (bits - 1))
+        step = scale[r]
+        # The reference adds the unsigned zero point in float32 and clamps there; the shift comes last.
+        zero = np.float32(zero_point[r]) if symmetric else np.float32(zero_point[r] + 2 ** (bits - 1))
+        for c in range(x.shape[1]):
+            level = np.rint(x[r, c] / step) + zero
+            if not symmetric:
+                level -= shift
+            values[r, c] = np.int32(min(max(level, bottom), top))
+
+
+@numba.njit(cache=True)
+def _scale_affine(product, row_sums, x_zero, x_scale, corrected_sums, w_zero, w_scale):
+    out = np.empty(product.shape, np.float32)
+    for r in range(product.shape[0]):
+        for c in range(product.shape[1]):
+            exact = product[r, c] - w_zero[c] * row_sums[r] - x_zero[r] * corrected_sums[c]
+            out[r, c] = np.float32(exact) * (x_scale[r] * w_scale[c])
+    return out
+
+
+@numba.njit(cache=True)
+def _scale_symmetric(product, x_scale, w_scale):
+    out = np.empty(product.shape, np.float32)
+    for r in range(product.shape[0]):
+        for c in range(product.shape[1]):
+            out[r, c] = np.float32(product[r, c]) * (x_scale[r] * w_scale[c])
+    return out

@@ -1,0 +1,97 @@
+"""Result rows: one tidy schema for every stage, written atomically."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+COLUMNS = (
+    "run_id",
+    "stage",
+    "model",
+    "dataset",
+    "backend",
+    "device",
+    "activation_quantizer",
+    "weight_quantizer",
+    "activation_bits",
+    "weight_bits",
+    "constant_rows",
+    "variant",
+    "seed",
+    "repeat",
+    "step",
+    "phase",
+    "metric",
+    "value",
+    "unit",
+    "status",
+    "basis",
+)
+
+
+@dataclass
+class Recorder:
+    """Collects rows that share the columns of one run.
+
+    common: values of the columns that do not change. rows: dictionaries with all COLUMNS, empty string where missing.
+    """
+
+    common: dict
+    rows: list[dict] = field(default_factory=list)
+
+    def add(
+        self, metric: str, value, unit: str = "", *, phase: str = "", status: str = "ok", **columns
+    ) -> None:
+        """Append one row; a value of None is an empty cell, for a status that is not ok."""
+        row = dict.fromkeys(COLUMNS, "")
+        row.update(self.common)
+        row.update(columns)
+        row.update(metric=metric, value="" if value is None else value, unit=unit, phase=phase, status=status)
+        unknown = set(row) - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"not a column of the result schema: {', '.join(sorted(unknown))}")
+        self.rows.append({k: "" if v is None else v for k, v in row.items()})
+
+    def write(self, path: Path) -> None:
+        """All rows as CSV."""
+        write_rows(path, self.rows)
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Rows as a CSV with COLUMNS, in place of whatever was there, all or nothing."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def collect(paths: list[Path], out: Path) -> None:
+    """The rows of several runs in one CSV, in the order given; raises ValueError if a file has other columns."""
+    rows: list[dict] = []
+    for path in paths:
+        with open(path, newline="") as handle:
+            reader = csv.DictReader(handle)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"{path} does not have the columns of the result schema")
+            rows.extend(reader)
+    write_rows(out, rows)
+
+
+@contextmanager
+def atomic_path(path: Path):
+    """A temporary path in the same directory that becomes `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        yield Path(temporary)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)

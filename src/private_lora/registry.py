@@ -1,0 +1,86 @@
+"""Names a study may use, and where their code lives. Imports nothing heavy: the workflow reads it at parse time."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from private_lora.errors import UserError
+
+
+@dataclass(frozen=True)
+class BackendEntry:
+    """Where a backend is, and what may be said about it without importing it.
+
+    kind: `matmul` backends follow `backends.base`; a `trainer` runs a whole training loop of its own.
+    quantized: False only for float32, which has no bit-width.
+    encrypted: a run of it must count encrypted products, or it fails.
+    basis: `measured` or `simulated`, printed in every table.
+    """
+
+    path: str
+    kind: str
+    quantized: bool
+    encrypted: bool
+    basis: str
+    devices: tuple[str, ...] = ("cpu",)
+
+
+BACKENDS = {
+    "float": BackendEntry("private_lora.backends.float:FloatBackend", "matmul", False, False, "measured"),
+    "integer": BackendEntry(
+        "private_lora.backends.integer:IntegerBackend", "matmul", True, False, "measured"
+    ),
+    "glwe_simulated": BackendEntry(
+        "private_lora.backends.glwe_simulated:GlweSimulatedBackend", "matmul", True, False, "simulated"
+    ),
+    "glwe": BackendEntry(
+        "private_lora.backends.glwe:GlweBackend", "matmul", True, True, "measured", ("cpu", "cuda")
+    ),
+    "concrete_ml": BackendEntry(
+        "private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"
+    ),
+}
+
+ACTIVATION_QUANTIZERS = (
+    "dynamic_per_token",
+    "dynamic_per_tensor",
+    "static_per_tensor",
+    "symmetric_per_token",
+)
+WEIGHT_QUANTIZERS = ("static_per_channel", "static_per_tensor", "symmetric_per_channel")
+DATASETS = ("math_problems", "codebase", "jsonl", "hub")
+BUILT_IN_MODELS = ("mini-llama", "mini-llama-outlier", "nano")
+MIN_BITS, MAX_BITS = 2, 16
+
+# Names of `private_lora.tables.TABLES` and `private_lora.figures.FIGURES`, which are slow to import.
+PUBLISHED_TABLES = (
+    "final_loss",
+    "encrypted_vs_clear",
+    "latency",
+    "published_comparison",
+    "encryption_counters",
+    "gradient_inflation",
+    "runs",
+    "claims",
+)
+PUBLISHED_FIGURES = (
+    "loss_curves",
+    "final_loss_vs_bits",
+    "encrypted_minus_clear",
+    "time_by_stage",
+    "gradient_inflation",
+    "latency_by_backend",
+)
+
+
+def check_name(what: str, name: str, known) -> None:
+    """Nothing if `name` is among `known`; raises UserError that lists the known names otherwise."""
+    if name not in known:
+        raise UserError(f"unknown {what} {name!r}: known are {', '.join(known)}")
+
+
+def load_object(path: str):
+    """The object named `module:attribute`."""
+    module, attribute = path.split(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,205 @@
+"""The grid of a study: every fine-tuning run and latency measurement that a valid configuration asks for."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from private_lora.errors import UserError
+from private_lora.registry import BACKENDS, BUILT_IN_MODELS, check_name
+from private_lora.spec import LatencySpec, RunSpec
+
+# In the order in which their rows are collected; each is a section of the configuration.
+STAGES = ("sweep", "codebase", "inflation", "encrypted")
+RESOURCES = Path(__file__).resolve().parents[2] / "resources"
+MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a configuration asks for.
+
+    results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
+    runs, latencies: specs by run_id. tables, figures: names to publish. memory_mb: by backend, and `default`.
+    """
+
+    results: Path
+    recorded: Path | None
+    runs: dict[str, RunSpec]
+    latencies: dict[str, LatencySpec]
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    memory_mb: dict[str, int]
+
+    def memory_of(self, spec: RunSpec | LatencySpec) -> int:
+        """Megabytes to reserve for a job."""
+        return self.memory_mb.get(spec.backend, self.memory_mb["default"])
+
+
+def expand_runs(config: dict) -> dict[str, RunSpec]:
+    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for stage in STAGES
+        for where, group in _groups(config, stage)
+        for spec in _in_group(where, _group_runs(config, stage, group))
+    )
+
+
+def expand_latencies(config: dict) -> dict[str, LatencySpec]:
+    """All latency measurements by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "latency")
+        for spec in _in_group(where, _group_latencies(config["latency"], group))
+    )
+
+
+def model_directory(name: str) -> Path | None:
+    """The local directory of a model, checked; None for a hub id, which the workflow does not look up.
+
+    Raises UserError on a directory that is missing or is no model, and on a name that is neither built-in nor a hub id.
+    """
+    if name in BUILT_IN_MODELS:
+        return _checked(RESOURCES / name.removesuffix("-outlier"), name)
+    path = Path(name).expanduser()
+    if name.startswith((".", "/", "~")) or path.is_dir() or name.count("/") > 1 or Path(path.parts[0]).is_dir():
+        return _checked(path, name)
+    if "/" not in name:
+        raise UserError(
+            f"unknown model {name!r}: known are {', '.join(BUILT_IN_MODELS)}, "
+            "a directory starts with ./ and a hub id has the form owner/name"
+        )
+    return None
+
+
+def input_files(spec: RunSpec) -> list[str]:
+    """Local files that a run's numbers depend on: the base model, and text that the user brought."""
+    directory = model_directory(spec.model)
+    found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
+    if spec.data == "jsonl":
+        found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
+    # Relative where possible: a clone that moves to another directory keeps its results.
+    here = Path.cwd()
+    return [str(p.relative_to(here)) if p.is_relative_to(here) else str(p) for p in found]
+
+
+def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
+    return [(f"{section}.groups[{i}]", group) for i, group in enumerate(config[section]["groups"])]
+
+
+def _in_group(where: str, specs: Iterator) -> Iterator:
+    """The checked specs, any complaint preceded by where in the configuration they come from."""
+    try:
+        for spec in specs:
+            spec.check()
+            yield spec
+    except UserError as error:
+        raise UserError(f"config: {where}: {error}") from None
+
+
+def _by_id(found: Iterator[tuple[str, RunSpec | LatencySpec]]) -> dict:
+    specs: dict = {}
+    for where, spec in found:
+        if spec.run_id in specs:
+            raise UserError(
+                f"config: {where}: two runs would both be called {spec.run_id}: take one out, or give its group a variant"
+            )
+        specs[spec.run_id] = spec
+    return specs
+
+
+def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
+    """Backends x quantizers x bits x constant_rows x seeds of one group; a float run has neither of the middle three."""
+    section = config[stage]
+    model_directory(group["model"])
+    fixed = config["training"] | section.get("training", {}) | group.get("training", {})
+    fixed |= {key: group[key] for key in ("model", "revision", "weights", "device") if group.get(key) is not None}
+    seeds = group.get("seeds", section.get("seeds", config["seeds"]))
+    for backend in group["backends"]:
+        backend = {"name": backend} if isinstance(backend, str) else backend
+        check_name("backend", backend["name"], BACKENDS)
+        variant = " ".join(v for v in (backend.get("variant"), group.get("variant")) if v)
+        common = fixed | {"stage": stage, "backend": backend["name"], "variant": variant}
+        common |= {"backend_options": backend.get("options", {})}
+        for quantization, seed in itertools.product(_quantizations(config, group, backend["name"]), seeds):
+            values = common | quantization | {"seed": seed}
+            yield RunSpec.from_dict(values | {"run_id": run_id(values)})
+
+
+def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:
+    """The fields of a spec that say how a run quantizes, one dictionary for each combination."""
+    if not BACKENDS[backend].quantized:
+        return [{}]
+    if not group.get("bits"):
+        raise UserError(f"backend {backend!r} quantizes, so the group needs bits")
+    # A trainer has quantizers of its own, with the reference's scale of constant rows, and records which it took.
+    trains_itself = BACKENDS[backend].kind == "trainer"
+    pairs = group.get("quantizers", config["quantizers"])
+    rows = ["reference"] if trains_itself else group.get("constant_rows", ["exact"])
+    return [
+        {
+            "activation_quantizer": pair["activations"],
+            "weight_quantizer": pair["weights"],
+            "constant_rows": constant_rows,
+            **_bit_fields(bits),
+        }
+        for pair, constant_rows, bits in itertools.product(pairs[:1] if trains_itself else pairs, rows, group["bits"])
+    ]
+
+
+def _bit_fields(bits: int | dict) -> dict:
+    bits = bits if isinstance(bits, dict) else {"activations": bits, "weights": bits}
+    return {"activation_bits": bits["activations"], "weight_bits": bits["weights"]}
+
+
+def run_id(values: dict) -> str:
+    """A readable name such as `sweep_mini-llama_integer_dynamic-token_static-channel_8bit_seed0`."""
+    parts = [values["stage"], values["model"].strip("./~"), values["backend"], values["variant"]]
+    if values.get("device", "cpu") != "cpu":
+        parts.append(values["device"])
+    if values.get("weights", "pretrained") != "pretrained":
+        parts.append("random-weights")
+    if "activation_bits" in values:
+        if BACKENDS[values["backend"]].kind != "trainer":
+            pair = values["activation_quantizer"], values["weight_quantizer"]
+            parts += [name.replace("_per_", "-") for name in pair]
+            parts.append("reference-rows" if values["constant_rows"] == "reference" else "")
+        parts.append(_bits_name(values["activation_bits"], values["weight_bits"]))
+    parts.append(f"seed{values['seed']}")
+    return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
+
+
+def _bits_name(activation_bits: int, weight_bits: int) -> str:
+    return f"{activation_bits}bit" if activation_bits == weight_bits else f"a{activation_bits}w{weight_bits}bit"
+
+
+def _group_latencies(section: dict, group: dict) -> Iterator[LatencySpec]:
+    """Backends x shapes of one group, each at the group's bits."""
+    bits = _bit_fields(group.get("bits", section["bits"]))
+    device = group.get("device", "cpu")
+    for backend, shape in itertools.product(group["backends"], group["shapes"]):
+        check_name("backend", backend, BACKENDS)
+        quantized = BACKENDS[backend].quantized
+        parts = ["latency", backend, "" if device == "cpu" else device, "x".join(map(str, shape.values()))]
+        parts.append(_bits_name(**bits) if quantized else "")
+        yield LatencySpec(
+            run_id="_".join(part for part in parts if part),
+            backend=backend,
+            device=device,
+            **shape,
+            **(bits if quantized else {}),
+            **{key: section[key] for key in ("repeats", "warmup", "seed")},
+        )
+
+
+def _checked(directory: Path, name: str) -> Path:
+    """The directory if it holds a model; UserError otherwise."""
+    if not directory.is_dir():
+        raise UserError(f"model {name!r}: there is no directory {directory}: check the path")
+    if not (directory / "config.json").is_file():
+        raise UserError(f"model {name!r}: no config.json in {directory}: give a directory written by save_pretrained")
+    return directory

@@ -1,0 +1,268 @@
+"""One fine-tuning loop for all backends: LoRA, loss and optimizer at the client, frozen products at the backend."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from private_lora.backends import load as load_backend
+from private_lora.checkpoints import Checkpoint
+from private_lora.data import load_examples
+from private_lora.encoding import Batches, encode, encoding_report
+from private_lora.evaluation import evaluate_loss, greedy_answers, to_tensors
+from private_lora.linear import Quantization, Session, calibrate, split_model
+from private_lora.metrics import exact_match, perplexity
+from private_lora.models import load_base
+from private_lora.records import Recorder
+from private_lora.registry import BACKENDS
+from private_lora.spec import RunSpec
+
+GENERATED_TOKENS = 64
+
+
+@dataclass
+class Run:
+    """Everything a loop needs: the peft model, its optimizer, the texts, and where rows go.
+
+    session: None for a backend that trains by itself. step: steps taken. losses: one per step taken.
+    """
+
+    spec: RunSpec
+    model: torch.nn.Module
+    tokenizer: object
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    batches: Batches
+    eval_examples: list
+    eval_encoded: dict
+    recorder: Recorder
+    checkpoint: Checkpoint
+    session: Session | None
+    data_report: dict
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    train_tokens: int = 0
+    seconds: float = 0.0
+
+
+def prepare(spec: RunSpec, checkpoints: Path) -> Run:
+    """The run at step 0: base model split, adapter initialised from the seed, texts encoded.
+
+    The adapter, the batches and the dropout of step i depend on the seed alone, so runs that differ in backend or
+    quantizer are paired. Raises UserError on a model, text or plan that cannot be used.
+    """
+    base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
+    model = add_adapter(base, spec)
+    entry = BACKENDS[spec.backend]
+    session = make_session(model, spec) if entry.kind == "matmul" else None
+    train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
+    held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
+    encoded = encode(train, tokenizer, spec.sequence_length, spec.count_padding)
+    optimizer, scheduler = make_optimizer(model, spec)
+    return Run(
+        spec,
+        model,
+        tokenizer,
+        optimizer,
+        scheduler,
+        Batches(encoded, spec.batch_size, spec.seed),
+        held_out,
+        encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
+        Recorder(common_columns(spec)),
+        Checkpoint(checkpoints, spec),
+        session,
+        encoding_report(train, tokenizer, spec.sequence_length),
+    )
+
+
+def common_columns(spec: RunSpec) -> dict:
+    """The columns that all rows of a run share; quantization is empty where the backend has none."""
+    entry = BACKENDS[spec.backend]
+    columns = {
+        "run_id": spec.run_id,
+        "stage": spec.stage,
+        "model": spec.model if spec.weights == "pretrained" else f"{spec.model} (random weights)",
+        "dataset": spec.data,
+        "backend": spec.backend,
+        "device": spec.device,
+        "variant": spec.variant,
+        "seed": spec.seed,
+        "basis": entry.basis,
+    }
+    quantization = asdict(quantization_of(spec)) if entry.quantized else {}
+    return columns | quantization
+
+
+def quantization_of(spec: RunSpec) -> Quantization:
+    """The spec's quantization."""
+    return Quantization(
+        spec.activation_quantizer,
+        spec.weight_quantizer,
+        spec.activation_bits,
+        spec.weight_bits,
+        spec.constant_rows,
+    )
+
+
+def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
+    """The base model with LoRA on all its linear layers but the output head, initialised from the seed."""
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    has_conv1d = any(isinstance(m, Conv1D) for m in base.modules())
+    config = LoraConfig(
+        r=spec.lora_rank,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=spec.lora_dropout,
+        target_modules="all-linear",
+        fan_in_fan_out=has_conv1d,
+        task_type="CAUSAL_LM",
+    )
+    base.config.use_cache = False
+    torch.manual_seed(spec.seed)
+    return get_peft_model(base, config)
+
+
+def make_session(model: torch.nn.Module, spec: RunSpec) -> Session:
+    """The model's frozen layers at the spec's backend, static ranges calibrated."""
+    options = dict(spec.backend_options)
+    if spec.backend == "glwe_simulated":
+        options.setdefault("seed", spec.seed)
+    session = Session(load_backend(spec.backend, device=spec.device, **options), quantization_of(spec))
+    split_model(model, session)
+    if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
+        calibrate(model, session, spec.sequence_length, spec.seed)
+    return session
+
+
+def make_optimizer(model: torch.nn.Module, spec: RunSpec):
+    """AdamW over the adapter, and a scheduler with linear warm-up and linear or no decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+    def factor(step: int) -> float:
+        if step < spec.warmup_steps:
+            return step / spec.warmup_steps
+        if spec.lr_schedule == "constant":
+            return 1.0
+        return max(0.0, (spec.steps - step) / max(1, spec.steps - spec.warmup_steps))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def train(run: Run, progress: bool = True) -> None:
+    """Steps up to the spec's, from the last checkpoint if there is one; rows go to the run's recorder.
+
+    Raises FloatingPointError when a loss or an activation stops being finite.
+    """
+    restore(run)
+    spec = run.spec
+    if run.step == 0:
+        evaluate(run, generate=spec.generate_examples > 0)
+    run.model.train()
+    bar = tqdm(total=spec.steps, initial=run.step, desc=spec.run_id, disable=not progress, mininterval=2)
+    while run.step < spec.steps:
+        train_step(run)
+        bar.update()
+        bar.set_postfix(loss=f"{run.losses[-1]:.3f}", refresh=False)
+        last = run.step == spec.steps
+        if last or (spec.eval_every and run.step % spec.eval_every == 0):
+            evaluate(run, generate=last and spec.generate_examples > 0)
+        if last or run.step % spec.checkpoint_every == 0:
+            save(run)
+    bar.close()
+
+
+def train_step(run: Run) -> None:
+    """One optimizer step and its rows."""
+    spec, start = run.spec, time.perf_counter()
+    arrays = run.batches.batch(run.step)
+    learning_rate = run.scheduler.get_last_lr()[0]
+    # Dropout is a function of (seed, step): the same for every backend, and the same after a resume.
+    torch.manual_seed(spec.seed * 1_000_003 + run.step)
+    run.session.backend.start_step(run.step)
+    loss = run.model(**to_tensors(arrays)).loss
+    if not math.isfinite(float(loss)):
+        raise FloatingPointError(f"the loss is {float(loss)} at step {run.step + 1}")
+    loss.backward()
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
+    run.optimizer.step()
+    run.scheduler.step()
+    run.optimizer.zero_grad()
+    run.train_tokens += int(arrays["attention_mask"].sum())
+    record_step(run, float(loss), norm, learning_rate, time.perf_counter() - start)
+
+
+def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:
+    """Rows of one training step; counts it."""
+    run.step += 1
+    run.losses.append(loss)
+    run.seconds += seconds
+    columns = {"phase": "train", "step": run.step}
+    run.recorder.add("loss", loss, "nats", **columns)
+    run.recorder.add("running_mean_loss", sum(run.losses) / len(run.losses), "nats", **columns)
+    run.recorder.add("grad_norm", grad_norm, "", **columns)
+    run.recorder.add("learning_rate", learning_rate, "", **columns)
+    run.recorder.add("step_time_s", seconds, "s", **columns)
+
+
+def evaluate(run: Run, generate: bool) -> None:
+    """Rows with held-out loss, perplexity and, if asked for, exact match; through the run's own backend."""
+    if not run.eval_encoded:
+        return
+    spec, columns = run.spec, {"phase": "eval", "step": run.step}
+    loss = evaluate_loss(run.model, run.eval_encoded, 2 * spec.batch_size)
+    run.recorder.add("loss", loss, "nats", **columns)
+    run.recorder.add("perplexity", perplexity(loss), "", **columns)
+    if generate:
+        examples = run.eval_examples[: spec.generate_examples]
+        texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)
+        run.recorder.add("exact_match", exact_match(texts, examples), "fraction", **columns)
+
+
+def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The adapter's tensors by parameter name."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def save(run: Run) -> None:
+    """Write the checkpoint of the present step."""
+    session = run.session
+    run.checkpoint.save(
+        {
+            "step": run.step,
+            "losses": run.losses,
+            "train_tokens": run.train_tokens,
+            "seconds": run.seconds,
+            "rows": run.recorder.rows,
+            "adapter": trainable_state(run.model),
+            "optimizer": run.optimizer.state_dict(),
+            "scheduler": run.scheduler.state_dict(),
+            "stages": asdict(session.stages),
+            "noise": asdict(session.noise),
+            "counters": asdict(session.counters),
+        }
+    )
+
+
+def restore(run: Run) -> None:
+    """Continue from the last checkpoint, if there is one."""
+    state = run.checkpoint.load()
+    if state is None:
+        return
+    parameters = dict(run.model.named_parameters())
+    with torch.no_grad():
+        for name, values in state["adapter"].items():
+            parameters[name].copy_(values)
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scheduler.load_state_dict(state["scheduler"])
+    run.step, run.losses = state["step"], state["losses"]
+    run.train_tokens, run.seconds = state["train_tokens"], state["seconds"]
+    run.recorder.rows = state["rows"]
+    run.session.resume(state["stages"], state["noise"], state["counters"])

@@ -1,0 +1,77 @@
+"""Small models and specs that several tests share."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_directory(tmp_path_factory):
+    """A random one-layer Llama with the built-in tokenizer, written by `save_pretrained`."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from private_lora.models import built_in_directory
+
+    tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    directory = tmp_path_factory.mktemp("models") / "tiny-llama"
+    LlamaForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2_directory(tmp_path_factory):
+    """A random two-layer GPT-2 (Conv1D layers) with the built-in tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from private_lora.models import built_in_directory
+
+    tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=128)
+    directory = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def make_spec(tiny_llama_directory):
+    """A function that makes a small run's spec; keywords override its fields."""
+    from private_lora.registry import BACKENDS
+    from private_lora.spec import RunSpec
+
+    def make(**fields):
+        values = {
+            "run_id": "tiny",
+            "model": str(tiny_llama_directory),
+            "data": "math_problems",
+            "backend": "integer",
+            "steps": 6,
+            "warmup_steps": 1,
+            "batch_size": 2,
+            "sequence_length": 64,
+            "train_examples": 40,
+            "eval_examples": 4,
+            "eval_every": 0,
+            "checkpoint_every": 2,
+        } | fields
+        if BACKENDS[values["backend"]].quantized:
+            values = {"activation_bits": 8, "weight_bits": 8} | values
+        return RunSpec.from_dict(values)
+
+    return make

@@ -1,0 +1,193 @@
+"""Made-up result rows for the tests of tables and figures. Nothing here was measured or may be published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from private_lora.publish_data import collect_published
+from private_lora.records import COLUMNS
+
+REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
+PAIRS = {
+    "DTok-SC": ("dynamic_per_token", "static_per_channel"),
+    "DTen-ST": ("dynamic_per_tensor", "static_per_tensor"),
+    "ST-ST": ("static_per_tensor", "static_per_tensor"),
+}
+COUNTERS = {
+    "remote_matmuls": (1100, "1"),
+    "remote_rows": (17_600, "1"),
+    "upload_ciphertext_bytes": (11_123_200, "B"),
+    "download_ciphertext_bytes": (14_740_000, "B"),
+    "public_material_bytes": (134_217_728, "B"),
+    "client_quantize_time_s": (0.4, "s"),
+    "encrypt_time_s": (0.6, "s"),
+    "matmul_time_s": (42.0, "s"),
+    "decrypt_time_s": (0.5, "s"),
+    "total_time_s": (47.3, "s"),
+    "peak_memory_bytes": (1.2e9, "B"),
+    "security_bits": (128, "bit"),
+    "train_tokens": (61, "1"),
+    "zero_gradient_rows": (0.4, "1"),
+    "accumulator_noise_samples": (4096, "1"),
+    "accumulator_noise_max": (81, "units"),
+}
+
+
+def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, **keys) -> list[dict]:
+    """Rows of one made-up run whose eval loss goes from 2.3 to `end`, with gradient norms around `norm`."""
+    defaults = {
+        "stage": "sweep",
+        "model": "mini-llama",
+        "dataset": "math_problems",
+        "backend": "integer",
+        "device": "cpu",
+        "activation_quantizer": "dynamic_per_token",
+        "weight_quantizer": "static_per_channel",
+        "activation_bits": 8,
+        "weight_bits": 8,
+        "constant_rows": "exact",
+        "variant": "",
+        "seed": 0,
+        "repeat": 0,
+        "status": "ok",
+        "basis": "simulated" if keys.get("backend") == "glwe_simulated" else "measured",
+        "unit": "1",
+    }
+    base = defaults | {"run_id": run_id} | keys
+    if base["backend"] == "float":
+        base |= {"activation_bits": "", "weight_bits": ""}
+    random = np.random.default_rng(base["seed"])
+    step = np.arange(1, steps + 1)
+    loss = end + (2.3 - end) * np.exp(-4 * step / steps) + 0.05 * random.normal(size=steps)
+    train = {
+        "loss": loss,
+        "running_mean_loss": np.cumsum(loss) / step,
+        "grad_norm": norm * np.exp(0.2 * random.normal(size=steps)),
+        "step_time_s": np.full(steps, 0.5),
+    }
+    rows = [
+        base | {"phase": "train", "step": s, "metric": m, "value": v}
+        for m, vs in train.items()
+        for s, v in zip(step, vs, strict=True)
+    ]
+    for s, value in ((0, 2.3), (steps // 2, (2.3 + end) / 2), (steps, end)):
+        rows.append(base | {"phase": "eval", "step": s, "metric": "loss", "value": value})
+        rows.append(base | {"phase": "eval", "step": s, "metric": "perplexity", "value": np.exp(value)})
+    rows.append(base | {"phase": "eval", "step": steps, "metric": "exact_match", "value": 0.25})
+    counters = dict(COUNTERS)
+    if base["backend"] in ("float", "integer", "concrete_ml"):
+        counters = {
+            k: v for k, v in counters.items() if k in ("total_time_s", "peak_memory_bytes", "matmul_time_s")
+        }
+    if base["backend"] == "glwe":
+        counters |= {"encrypted_matmuls": (1100, "1"), "accumulator_noise_std": (18.6, "units")}
+    if base["backend"] == "glwe_simulated":
+        counters |= {"accumulator_noise_std": (19.0, "units")}
+    if base["backend"] == "concrete_ml":
+        counters |= {"hybrid_path": (1, "circuit")}
+    return rows + [
+        base | {"phase": "run", "step": "", "metric": m, "value": v, "unit": u}
+        for m, (v, u) in counters.items()
+    ]
+
+
+def sweep_rows(
+    bits=(4, 6, 8, 12, 16), seeds=(0, 1), models=("mini-llama", "mini-llama-outlier")
+) -> list[dict]:
+    """A made-up sweep in which static and per-tensor quantization fail on the outlier variant."""
+    rows = []
+    for model in models:
+        for seed in seeds:
+            keys = {"model": model, "seed": seed}
+            rows += run_rows(f"{model}-float-{seed}", 0.5 + 0.01 * seed, backend="float", **keys)
+            for pair, (activation, weight) in PAIRS.items():
+                for b in bits if model == "mini-llama" else [b for b in bits if b in (8, 16)]:
+                    excess = 0.02 * 2.0 ** (4 - b) * (1 if pair == "DTok-SC" else 6)
+                    excess += 0.6 if "outlier" in model and pair != "DTok-SC" and b == 8 else 0
+                    keys |= {"activation_quantizer": activation, "weight_quantizer": weight}
+                    end = (0.5 + 0.01 * seed) * (1 + excess)
+                    rows += run_rows(
+                        f"{model}-{pair}-{b}-{seed}", end, activation_bits=b, weight_bits=b, **keys
+                    )
+    return rows
+
+
+def encrypted_rows(model: str = "nano", steps: int = 5) -> list[dict]:
+    """Made-up twins of one encrypted run; the one with reference constant rows has inflated gradients."""
+    keys = {"stage": "encrypted", "model": model, "steps": steps, "activation_bits": 7, "weight_bits": 7}
+    rows = run_rows("enc-float", 1.9, backend="float", **keys)
+    rows += run_rows("enc-integer", 1.901, **keys)
+    rows += run_rows("enc-simulated", 1.902, norm=1.01, backend="glwe_simulated", **keys)
+    rows += run_rows("enc-glwe", 1.9025, norm=1.012, backend="glwe", **keys)
+    rows += run_rows("enc-glwe-ref", 1.97, norm=900, backend="glwe", constant_rows="reference", **keys)
+    rows += run_rows("enc-cml", 1.903, norm=1.02, backend="concrete_ml", variant="execute", **keys)
+    return rows + run_rows("enc-cml-clear", 1.901, norm=1.0, backend="concrete_ml", variant="disable", **keys)
+
+
+def inflation_rows() -> list[dict]:
+    """Made-up simulated runs at 7 bits, with and without the reference constant rows, and float."""
+    keys = {"stage": "inflation", "activation_bits": 7, "weight_bits": 7}
+    rows = run_rows("inf-float", 0.9, backend="float", **keys)
+    rows += run_rows("inf-exact", 0.91, norm=1.01, backend="glwe_simulated", **keys)
+    return rows + run_rows(
+        "inf-ref", 1.2, norm=1600, backend="glwe_simulated", constant_rows="reference", **keys
+    )
+
+
+def latency_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dict]:
+    """Made-up stage times and bytes of one layer, three repeats, for float, integer and glwe."""
+    rows = []
+    for shape in shapes:
+        n_rows, inputs, outputs = map(int, shape.split("x"))
+        work = n_rows * inputs * outputs
+        metrics = {
+            "float": {"matmul_time_s": 1e-10 * work},
+            "integer": {"matmul_time_s": 4e-10 * work},
+            "glwe": {
+                "encrypt_time_s": 5e-4 * n_rows,
+                "matmul_time_s": 4e-3 * n_rows * outputs,
+                "decrypt_time_s": 3.5e-4 * n_rows,
+                "upload_ciphertext_bytes": 10112 * n_rows,
+                "download_ciphertext_bytes": 13400 * n_rows,
+                "public_material_bytes": 134217728,
+            },
+        }
+        for backend, values in metrics.items():
+            for repeat in range(3):
+                for metric, value in values.items():
+                    row = {
+                        "run_id": f"lat-{backend}-{shape}",
+                        "stage": "latency",
+                        "backend": backend,
+                        "device": "cpu",
+                        "variant": shape,
+                        "repeat": "" if "public" in metric else repeat,
+                        "phase": "run" if "public" in metric else "forward",
+                        "metric": metric,
+                        "status": "ok",
+                        "activation_bits": "" if backend == "float" else 7,
+                        "weight_bits": 7,
+                        "basis": "measured",
+                        "unit": "B" if "bytes" in metric else "s",
+                        "value": value * (1 + 0.1 * repeat),
+                        "seed": 0,
+                    }
+                    rows.append(row)
+    return rows
+
+
+def write_results(root: Path, convergence=None, latency=None, published: bool = True) -> Path:
+    """The result directory `root/data` holding the given rows (default: all the above) and published ones."""
+    data = Path(root) / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    if convergence is None:
+        convergence = sweep_rows() + encrypted_rows() + inflation_rows()
+    latency = latency_rows() if latency is None else latency
+    for name, rows in (("convergence", convergence), ("latency", latency)):
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)
+    if published:
+        collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")
+    return data

@@ -1,0 +1,46 @@
+# The study, and names of files that more than one set of rules needs. Imports neither torch nor pandas.
+import shlex
+import sys
+from pathlib import Path
+
+from private_lora.config import study_of
+from private_lora.dependencies import fingerprint, source_files
+from private_lora.errors import UserError
+from private_lora.study import input_files
+
+try:
+    STUDY = study_of(config)
+except UserError as error:
+    # Not a WorkflowError: the mistake is in the configuration, and file and line of this rule would only distract.
+    sys.exit(f"Error: {error}")
+
+RESULTS = str(STUDY.results)
+DATA = f"{RESULTS}/data"
+LOGS = f"{RESULTS}/logs"
+
+TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
+FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
+PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
+COLLECTED = {
+    name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "published_values", "published_curves")
+}
+
+
+def records(name, directory, specs):
+    """Files whose rows make `name`.csv: one of each spec, or the recorded one, if there is one."""
+    if STUDY.recorded is None:
+        return [f"{RESULTS}/{directory}/{run_id}/records.csv" for run_id in specs]
+    recorded = STUDY.recorded / f"{name}.csv"
+    return [str(recorded)] if recorded.is_file() else []
+
+
+wildcard_constraints:
+    run_id=r"[A-Za-z0-9._-]+",
+
+
+# The interpreter that runs Snakemake has the package; another `python` on the path may not. And a job uses the threads it
+# is given, no more: Snakemake tells OpenMP and BLAS, the other two have variables of their own.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    " RAYON_NUM_THREADS=$OMP_NUM_THREADS NUMBA_NUM_THREADS=$OMP_NUM_THREADS; "
+)

@@ -1,0 +1,37 @@
+# Fine-tuning: one job for each run of the grid, and their rows in one file.
+
+# Real encryption takes longest, so it starts first. Latency is higher still: it needs every core for itself.
+PRIORITY = {"concrete_ml": 20, "glwe": 20}
+
+
+rule finetune:
+    input:
+        lambda w: input_files(STUDY.runs[w.run_id]),
+    output:
+        records=f"{RESULTS}/runs/{{run_id}}/records.csv",
+        sidecar=f"{RESULTS}/runs/{{run_id}}/sidecar.json",
+        adapter=directory(f"{RESULTS}/runs/{{run_id}}/adapter"),
+    log:
+        f"{LOGS}/finetune/{{run_id}}.log",
+    priority: lambda w: PRIORITY.get(STUDY.runs[w.run_id].backend, 0)
+    threads: 1
+    resources:
+        mem_mb=lambda w: STUDY.memory_of(STUDY.runs[w.run_id]),
+    params:
+        spec=lambda w: STUDY.runs[w.run_id].to_json(),
+        code=lambda w: fingerprint(STUDY.runs[w.run_id]),
+        checkpoints=f"{RESULTS}/checkpoints",
+    shell:
+        "python -m private_lora finetune --spec {params.spec:q} --out {output.records}"
+        " --checkpoints {params.checkpoints} --quiet > {log} 2>&1"
+
+
+rule convergence:
+    input:
+        records("convergence", "runs", STUDY.runs),
+    output:
+        f"{DATA}/convergence.csv",
+    log:
+        f"{LOGS}/convergence.log",
+    shell:
+        "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
