@@ -117,6 +117,4 @@ def _one_product(client, server, x: np.ndarray, weight: np.ndarray) -> tuple[dic
 def _check_error(spec: LatencySpec, plan, noise: NoiseMeter) -> None:
     """Nothing; raises RuntimeError when answers are not what the plan promises: a fast wrong answer is no latency."""
     if BACKENDS[spec.backend].quantized and noise.largest > 8 * plan.noise_std:
-        raise RuntimeError(
-            f"answers are off by up to {noise.largest} units, the plan promises a std of {plan.noise_std}"
-        )
+        raise RuntimeError(f"answers are off by up to {noise.largest} units, the plan promises a std of {plan.noise_std}")

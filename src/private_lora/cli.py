@@ -55,9 +55,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 def _add_finetune(parser) -> None:
     parser.add_argument("--spec", help="the whole run as a JSON object; other flags override its fields")
     parser.add_argument("--out", type=Path, required=True, help="records.csv to write, or a directory for it")
-    parser.add_argument(
-        "--checkpoints", type=Path, help="directory of checkpoints; default: beside the records"
-    )
+    parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
     parser.add_argument("--data-options", type=json.loads, help='JSON, e.g. \'{"path": "problems.jsonl"}\'')
     parser.add_argument("--backend-options", type=json.loads, help="JSON")
     for flag, (kind, text) in FINETUNE_FLAGS.items():

@@ -27,18 +27,14 @@ OPTIONS = {"directory": str}
 
 
 def _unreadable(error: OSError):
-    raise UserError(
-        f"Cannot read {error.filename}: {error.strerror}; check data_options.directory."
-    ) from error
+    raise UserError(f"Cannot read {error.filename}: {error.strerror}; check data_options.directory.") from error
 
 
 def _source_paths(directory: Path) -> Iterator[Path]:
     """The source files below a directory in a fixed order, leaving out hidden folders and caches."""
     for folder, subfolders, files in os.walk(directory, onerror=_unreadable):
         subfolders[:] = sorted(s for s in subfolders if not s.startswith(".") and s != "__pycache__")
-        yield from (
-            Path(folder, file) for file in sorted(files) if Path(file).suffix.lower() in SOURCE_SUFFIXES
-        )
+        yield from (Path(folder, file) for file in sorted(files) if Path(file).suffix.lower() in SOURCE_SUFFIXES)
 
 
 def _directories(options: dict) -> list[Path]:
@@ -65,9 +61,7 @@ def _texts(options: dict) -> list[str]:
     texts = dict.fromkeys(_read(path) for directory in directories for path in _source_paths(directory))
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise UserError(
-            f"{directories[0]} holds no source file with text in it; check data_options.directory."
-        )
+        raise UserError(f"{directories[0]} holds no source file with text in it; check data_options.directory.")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""A study's configuration: defaults and differences merged, checked against schema and registry, expanded into specs.
+"""A study's configuration: defaults and differences merged, checked, and expanded into specs.
 
 Everything here runs while Snakemake parses, before any job: no torch, no pandas, no network.
 """
@@ -94,7 +94,7 @@ def check_schema(config: dict) -> None:
 
 
 def check_names(config: dict) -> None:
-    """Nothing; raises UserError on an unknown table, figure or shared quantizer; names in groups are checked with their runs."""
+    """Nothing; raises UserError on an unknown table, figure or shared quantizer. Groups are checked with their runs."""
     for kind, known in (("table", PUBLISHED_TABLES), ("figure", PUBLISHED_FIGURES)):
         for i, name in enumerate(config["publish"][f"{kind}s"]):
             _located(f"publish.{kind}s[{i}]", check_name, kind, name, known)

@@ -79,9 +79,7 @@ def check_options(name: str, options: dict, known: dict[str, type]) -> None:
         raise UserError(f"data_options of {name} must be a mapping, not {options!r}.")
     for key, value in options.items():
         if key not in known:
-            raise UserError(
-                f"data {name} has no option {key!r}; known options: {', '.join(sorted(known)) or 'none'}."
-            )
+            raise UserError(f"data {name} has no option {key!r}; known options: {', '.join(sorted(known)) or 'none'}.")
         wrong = not isinstance(value, known[key]) or (isinstance(value, bool) and known[key] is not bool)
         if value is not None and (wrong or value == ""):
             raise UserError(f"Option {key!r} of data {name} must be a {known[key].__name__}, not {value!r}.")

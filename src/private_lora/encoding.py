@@ -65,9 +65,7 @@ def encoding_report(examples: Sequence["Example"], tokenizer, sequence_length: i
     }
 
 
-def encode(
-    examples: Sequence["Example"], tokenizer, sequence_length: int, count_padding: bool = False
-) -> Encoded:
+def encode(examples: Sequence["Example"], tokenizer, sequence_length: int, count_padding: bool = False) -> Encoded:
     """int64 arrays input_ids, attention_mask and labels, each N x sequence_length.
 
     A row is begin token, prompt, completion, end token, then padding; what is longer is cut, and then has no
@@ -110,9 +108,7 @@ class Batches:
         self.encoded, self.batch_size, self.seed = encoded, batch_size, seed
         self.rows = len(encoded["input_ids"])
         if batch_size < 1 or self.rows < 1:
-            raise ValueError(
-                f"batches need at least one row and one row per batch, not {self.rows} and {batch_size}"
-            )
+            raise ValueError(f"batches need at least one row and one row per batch, not {self.rows} and {batch_size}")
 
     def batch(self, i: int) -> Encoded:
         """The i-th batch, counted from 0: the arrays of `encode`, with batch_size rows each."""
@@ -124,9 +120,7 @@ class Batches:
         if i < 0:
             raise IndexError(f"batches are counted from 0, not {i}")
         epochs, offsets = np.divmod(np.arange(i * self.batch_size, (i + 1) * self.batch_size), self.rows)
-        orders = {
-            epoch: np.random.default_rng([self.seed, epoch]).permutation(self.rows) for epoch in set(epochs)
-        }
+        orders = {epoch: np.random.default_rng([self.seed, epoch]).permutation(self.rows) for epoch in set(epochs)}
         return np.array([orders[epoch][offset] for epoch, offset in zip(epochs, offsets, strict=True)])
 
 

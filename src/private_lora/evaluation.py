@@ -42,6 +42,7 @@ def greedy_answers(model, tokenizer, examples, new_tokens: int, batch_size: int)
             attention_mask=mask,
             max_new_tokens=new_tokens,
             do_sample=False,
+            use_cache=True,
             pad_token_id=pad,
             eos_token_id=tokenizer.eos_token_id,
         )

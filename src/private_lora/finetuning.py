@@ -36,7 +36,7 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True)
         run.recorder.add("loss", None, "nats", phase="eval", step=spec.steps, status="failed")
     seconds = time.perf_counter() - start
     add_run_rows(run, seconds, facts, failed=failure is not None)
-    check_labels(run)
+    check_labels(run, facts)
     run.model.save_pretrained(out.parent / "adapter", save_embedding_layers=False)
     write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
     run.recorder.write(out)
@@ -62,7 +62,9 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
 
     if run.eval_encoded:
         evaluate(run, generate=False)
-    return backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
+    facts = backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
+    run.recorder.relabel(backend.labels)
+    return facts
 
 
 def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
@@ -103,10 +105,13 @@ def _add_session_rows(session, add) -> None:
         add("accumulator_noise_samples", session.noise.count)
 
 
-def check_labels(run: Run) -> None:
+def check_labels(run: Run, facts: dict) -> None:
     """Nothing; raises RuntimeError if a run labelled as encrypted did not encrypt."""
-    if BACKENDS[run.spec.backend].encrypted and not run.session.counters.encrypted_products:
-        raise RuntimeError(f"backend {run.spec.backend!r} counted no encrypted product: nothing is recorded")
+    spec = run.spec
+    claims_encryption = BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
+    counted = run.session.counters.encrypted_products if run.session else facts.get("encrypted_matmuls", (0, ""))[0]
+    if claims_encryption and not counted:
+        raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
 
 
 def sidecar(run: Run, facts: dict, failure: str | None, seconds: float) -> dict:

@@ -18,12 +18,8 @@ def validate(options: dict) -> None:
     check_options("hub", options, OPTIONS)
     if options.get("name") is None:
         raise UserError("Data hub needs the option name, such as openai/gsm8k.")
-    if options.get("test_split") is not None and options["test_split"] == (
-        options.get("train_split") or "train"
-    ):
-        raise UserError(
-            "train_split and test_split of data hub are the same: leave test_split out to divide one split."
-        )
+    if options.get("test_split") is not None and options["test_split"] == (options.get("train_split") or "train"):
+        raise UserError("train_split and test_split of data hub are the same: leave test_split out to divide one split.")
 
 
 def _records(options: dict, split: str):

@@ -58,9 +58,7 @@ def _record(line: bytes, where: str) -> dict:
         raise UserError(f"{where}: not UTF-8 text.") from error
     except (ValueError, RecursionError) as error:
         reason = getattr(error, "msg", "too large or too deep")
-        raise UserError(
-            f"{where}: not valid JSON ({reason}); each line must hold one JSON object."
-        ) from error
+        raise UserError(f"{where}: not valid JSON ({reason}); each line must hold one JSON object.") from error
     if not isinstance(record, dict):
         raise UserError(f"{where}: not a JSON object but a {type(record).__name__}.")
     return record

@@ -126,9 +126,7 @@ class RemoteProduct:
             return self._remote(x)
         q, stages = self.session.quantization, self.session.stages
         start = time.perf_counter()
-        rows = quantize_activations(
-            x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range
-        )
+        rows = quantize_activations(x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range)
         quantized_at = time.perf_counter()
         product = self._remote(rows.values)
         decrypted_at = time.perf_counter()
@@ -216,9 +214,7 @@ def input_output_weight(layer: nn.Module) -> np.ndarray:
     """The float32 weight as inputs x outputs: a Linear's transposed, GPT-2's Conv1D as it is; raises UserError otherwise."""
     kind = type(layer).__name__
     if kind not in ("Linear", "Conv1D"):
-        raise UserError(
-            f"a layer of type {kind} cannot be split: only torch Linear and GPT-2's Conv1D are supported"
-        )
+        raise UserError(f"a layer of type {kind} cannot be split: only torch Linear and GPT-2's Conv1D are supported")
     weight = layer.weight.detach().to("cpu", torch.float32)
     return np.ascontiguousarray((weight.T if kind == "Linear" else weight).numpy())
 
@@ -233,18 +229,20 @@ def split_model(peft_model: nn.Module, session: Session) -> int:
     return len(found)
 
 
-def calibrate(
-    peft_model: nn.Module, session: Session, sequence_length: int, seed: int, batch_size: int = 4
-) -> None:
+def calibrate(peft_model: nn.Module, session: Session, sequence_length: int, seed: int, batch_size: int = 4) -> None:
     """Set the ranges of static quantizers by one pass, forward and backward, on random token ids and labels.
 
-    As the reference implementation does (Concrete ML `LoraTrainer.compile`); in float32, without dropout, gradients dropped.
+    As the reference implementation does (Concrete ML `LoraTrainer.compile`), but each row starts with the begin token, as in
+    training: the massive activations of large models sit there. In float32, without dropout; gradients are dropped.
     """
     generator = torch.Generator().manual_seed(seed)
     vocabulary = peft_model.get_input_embeddings().weight.shape[0]
     shape = (batch_size, sequence_length)
     tokens = torch.randint(vocabulary, shape, generator=generator)
     labels = torch.randint(vocabulary, shape, generator=generator)
+    begin = peft_model.config.bos_token_id
+    if begin is not None:
+        tokens[:, 0] = begin
     was_training = peft_model.training
     session.calibrating = True
     peft_model.eval()

@@ -27,9 +27,7 @@ def exact_match(predicted_texts: Sequence[str], examples: Sequence[Example]) -> 
     if len(predicted_texts) != len(examples):
         raise ValueError(f"{len(predicted_texts)} predicted texts for {len(examples)} examples")
     pairs = [
-        (text, example.answer)
-        for text, example in zip(predicted_texts, examples, strict=True)
-        if example.answer is not None
+        (text, example.answer) for text, example in zip(predicted_texts, examples, strict=True) if example.answer is not None
     ]
     if not pairs:
         raise UserError("No example has an answer to compare with: set generate_examples to 0 for this data.")

@@ -35,9 +35,7 @@ def model_bits(model, stream, bos, window=256, batch_size=16):
     nats = 0.0
     for rows in batches:
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits
-        nats += torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum"
-        ).item()
+        nats += torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum").item()
     return nats / math.log(2)
 
 

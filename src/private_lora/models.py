@@ -85,8 +85,7 @@ def checked_directory(directory):
     """The directory, if it holds a Hugging Face model; UserError otherwise."""
     if not directory.is_dir():
         raise UserError(
-            f"no model directory at {directory}: check the path, or give a hub id or one of "
-            f"{', '.join(BUILT_IN_MODELS)}"
+            f"no model directory at {directory}: check the path, or give a hub id or one of {', '.join(BUILT_IN_MODELS)}"
         )
     if not (directory / "config.json").is_file():
         raise UserError(f"no config.json in {directory}: give a directory written by save_pretrained")
@@ -98,9 +97,7 @@ def download(name, revision):
     wanted = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
     help_text = f"give a local directory, or one of {', '.join(BUILT_IN_MODELS)}"
     try:
-        return Path(
-            huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES))
-        )
+        return Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
     except hub_errors.HFValidationError:
         raise UserError(f"{wanted} is no built-in model, directory or hub id: {help_text}") from None
     except hub_errors.GatedRepoError:
@@ -127,13 +124,10 @@ def load_config(directory):
     try:
         config = AutoConfig.from_pretrained(directory)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"config.json in {directory} is not that of a known model: {first_line(error)}"
-        ) from None
+        raise UserError(f"config.json in {directory} is not that of a known model: {first_line(error)}") from None
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise UserError(
-            f"{directory} holds a {config.model_type} model, which is no causal language model: "
-            "give a Llama or GPT-2"
+            f"{directory} holds a {config.model_type} model, which is no causal language model: give a Llama or GPT-2"
         )
     return config
 
@@ -147,14 +141,12 @@ def load_weights(directory):
         )
     except Exception as error:  # readers of broken files raise many kinds
         raise UserError(
-            f"cannot read the weights in {directory} ({first_line(error)}): "
-            "it needs safetensors files that fit its config.json"
+            f"cannot read the weights in {directory} ({first_line(error)}): it needs safetensors files that fit its config.json"
         ) from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise UserError(
-            f"the weights in {directory} lack {len(missing)} tensors, first {missing[0]}: "
-            "save them again with save_pretrained"
+            f"the weights in {directory} lack {len(missing)} tensors, first {missing[0]}: save them again with save_pretrained"
         )
     return model
 

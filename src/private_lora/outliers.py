@@ -12,10 +12,10 @@ from torch import nn
 from private_lora import english
 
 NEURONS = 4
-SAMPLE_ROWS, SAMPLE_LENGTH = 48, 64
-SIZE = 2.0  # largest new weight, in units of the largest old weight of the same matrix
+SAMPLE_ROWS, SAMPLE_LENGTH = 144, 64
+SIZE = 3.0  # largest new weight, in units of the largest old weight of the same matrix
 MARGIN = 3.0  # how far below zero the gate should be at every other token
-PENALTY = 10.0  # of a gate above -MARGIN at other tokens, against a large gate at the first token
+PENALTY = 100.0  # of a gate above -MARGIN at other tokens, against a large gate at the first token
 FIT_STEPS = 400
 
 
@@ -25,8 +25,11 @@ def plant_outliers(model, tokenizer, neurons=NEURONS):
 
     Their gate opens for the beginning token and is shut for other tokens, their up row is as large as it can
     be there, with alternating sign, and their columns of down_proj are zero. So every output stays what it
-    was, and the input of down_proj at the first token is a hundred times the usual and more. No new weight is
-    larger than SIZE times the largest one of its matrix: it is the activations that become hard to quantize.
+    was, and the input of down_proj at the first token is hundreds of times the usual. No new weight is larger
+    than SIZE times the largest one of its matrix: it is the activations that become hard to quantize.
+
+    All layers but the first one become so: there, the beginning token is too much like others. Fine-tuning may
+    move the first token's hidden state, and with it the units, in the later layers.
     """
     states = mlp_inputs(model, sample_tokens(tokenizer))
     for layer, hidden in zip(model.model.layers, states, strict=True):
@@ -42,7 +45,7 @@ def plant_outliers(model, tokenizer, neurons=NEURONS):
 
 
 def sample_tokens(tokenizer):
-    """Rows of tokens (48 x 64) behind a beginning token: 32 of generated English, 16 of random tokens."""
+    """Rows of tokens (144 x 64) behind a beginning token: 96 of generated English, 48 of random tokens."""
     row_length, english_rows = SAMPLE_LENGTH - 1, 2 * SAMPLE_ROWS // 3
     stream, index = [], 0
     while len(stream) < english_rows * row_length:
@@ -59,10 +62,7 @@ def sample_tokens(tokenizer):
 def mlp_inputs(model, tokens):
     """What each layer's MLP gets for the tokens: a list of rows x length x hidden tensors."""
     states = []
-    hooks = [
-        layer.mlp.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0]))
-        for layer in model.model.layers
-    ]
+    hooks = [layer.mlp.register_forward_pre_hook(lambda _, inputs: states.append(inputs[0])) for layer in model.model.layers]
     model.eval()(input_ids=tokens, use_cache=False)
     for hook in hooks:
         hook.remove()

@@ -15,6 +15,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from private_lora import corpus
 from private_lora.errors import UserError
@@ -22,9 +23,7 @@ from private_lora.model_card import held_out_metrics, model_card, token_stream, 
 
 VOCABULARY = 2048
 SPECIAL_TOKENS = ("<bos>", "<eos>", "<pad>")
-TOKENIZER_CODE_SHARE = (
-    4  # one source file in four teaches the tokenizer, so that English words get merges too
-)
+TOKENIZER_CODE_SHARE = 4  # one source file in four teaches the tokenizer, so that English words get merges too
 
 
 @dataclass(frozen=True)
@@ -53,22 +52,14 @@ PRESETS = {
 
 def add_arguments(parser):
     """The options of `python -m private_lora pretrain`, added to an argparse parser."""
-    parser.add_argument(
-        "--out", type=Path, required=True, help="directory for model, tokenizer and model card"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="directory for model, tokenizer and model card")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="mini-llama")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None, help="optimizer steps (default: the preset's)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
-    parser.add_argument(
-        "--tokenizer", type=Path, default=None, help="take the tokenizer of this model directory"
-    )
-    parser.add_argument(
-        "--save-every", type=int, default=500, help="steps between early saves of the weights"
-    )
-    parser.add_argument(
-        "--compile", action="store_true", help="torch.compile the model: faster, needs a C++ compiler"
-    )
+    parser.add_argument("--tokenizer", type=Path, default=None, help="take the tokenizer of this model directory")
+    parser.add_argument("--save-every", type=int, default=500, help="steps between early saves of the weights")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the model: faster, needs a C++ compiler")
 
 
 def train_tokenizer(documents):
@@ -159,9 +150,7 @@ def fit(model, stream, preset, steps, bos, seed, compiled=False, after_step=lamb
         {"params": vectors, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=preset.learning_rate, betas=(0.9, 0.95), fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: rate_factor(step, steps, preset.warmup_steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, preset.warmup_steps))
     network = torch.compile(model) if compiled else model
     losses = []
     batches = training_batches(stream, preset, steps, bos, np.random.default_rng(seed))
@@ -190,35 +179,47 @@ def save(model, tokenizer, out):
 
 
 def run(args):
-    """The metrics of a preset, trained: weights, tokenizer, metrics.json and README.md are in args.out."""
+    """Trains a preset: weights, tokenizer, metrics.json and README.md are in args.out when it returns."""
     preset = PRESETS[args.preset]
     steps = args.steps or preset.steps
+    disable_progress_bar()
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
     documents = corpus.load(preset.english_bytes, args.seed)
-    if not documents["train"] or not documents["held_out"]:
+    if not corpus.byte_counts(documents["train"])["code"]:
         raise UserError("no standard library sources beside the running Python: install its .py files")
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else train_tokenizer(documents["train"])
+    tokenizer = train_tokenizer(documents["train"])
     stream = token_stream(documents["train"], tokenizer)
     model = build_model(preset, tokenizer)
-    start = time.monotonic()
 
     def save_early(step):
         if step % args.save_every == 0:
             save(model, tokenizer, args.out)
 
-    train_loss = fit(
-        model, stream, preset, steps, tokenizer.bos_token_id, args.seed, args.compile, save_early
-    )
+    start = time.monotonic()
+    begin = tokenizer.bos_token_id
+    train_loss = fit(model, stream, preset, steps, begin, args.seed, args.compile, save_early)
     train_time = time.monotonic() - start
     save(model, tokenizer, args.out)
-    tokens = steps * preset.batch_size * preset.window
-    stored = LlamaForCausalLM.from_pretrained(args.out, dtype=torch.float32)
+    stored = LlamaForCausalLM.from_pretrained(args.out, dtype=torch.float32).eval()
     metrics = {
-        "name": args.preset,
-        "command": f"python -m private_lora pretrain --preset {args.preset} --out {args.out}"
-        + (" --compile" if args.compile else ""),
+        **describe(args, preset, steps, documents, stream),
         "parameters": sum(weight.numel() for weight in model.parameters()),
+        "train_loss": train_loss,
+        "train_time_s": train_time,
+        "held_out": held_out_metrics(stored, tokenizer, documents["held_out"], stream),
+    }
+    (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (args.out / "README.md").write_text(model_card(metrics))
+
+
+def describe(args, preset, steps, documents, stream):
+    """What a run was asked to do and on what, as plain data: the part of the metrics that needs no training."""
+    tokens = steps * preset.batch_size * preset.window
+    command = f"python -m private_lora pretrain --preset {args.preset} --out {args.out}"
+    return {
+        "name": args.preset,
+        "command": command + (" --compile" if args.compile else ""),
         "vocabulary": VOCABULARY,
         "preset": asdict(preset),
         "seed": args.seed,
@@ -226,8 +227,6 @@ def run(args):
         "tokens": tokens,
         "epochs": tokens / len(stream),
         "train_tokens_in_corpus": len(stream),
-        "train_loss": train_loss,
-        "train_time_s": train_time,
         "threads": args.threads,
         "compiled": args.compile,
         "python": platform.python_version(),
@@ -235,15 +234,4 @@ def run(args):
         "train_bytes": corpus.byte_counts(documents["train"]),
         "held_out_bytes": corpus.byte_counts(documents["held_out"]),
         "corpus_sha256": corpus.digest(documents["train"]),
-        "held_out": held_out_metrics(stored.eval(), tokenizer, documents["held_out"], stream),
     }
-    (args.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (args.out / "README.md").write_text(model_card(metrics))
-    return metrics
-
-
-def load_tokenizer(directory):
-    """The tokenizer saved in a model directory; UserError if there is none."""
-    if not (directory / "tokenizer.json").is_file():
-        raise UserError(f"no tokenizer.json in {directory}: run `private_lora pretrain` for that model first")
-    return PreTrainedTokenizerFast.from_pretrained(directory)

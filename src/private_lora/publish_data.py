@@ -44,9 +44,7 @@ class Data:
     def __init__(self, root: str | Path):
         self.root = Path(root)
         if not self.root.is_dir():
-            raise UserError(
-                f"no result directory {self.root}: run the study first, or give --data another directory"
-            )
+            raise UserError(f"no result directory {self.root}: run the study first, or give --data another directory")
 
     @cached_property
     def convergence(self) -> pd.DataFrame:

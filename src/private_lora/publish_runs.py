@@ -119,8 +119,6 @@ def with_ratio(runs: pd.DataFrame, column: str) -> pd.Series:
     ratios = []
     for _, run in runs.iterrows():
         partner = run if run["backend"] == "float" else twin(runs, run, "float")
-        comparable = (
-            partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
-        )
+        comparable = partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
         ratios.append(run[column] / partner[column] if comparable else np.nan)
     return pd.Series(ratios, index=runs.index, dtype=float)

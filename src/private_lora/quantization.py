@@ -93,9 +93,7 @@ def quantize_weight(weight: np.ndarray, bits: int, quantizer: str, constant_rows
     else:
         raise ValueError(f"unknown weight quantizer {quantizer!r}")
     symmetric = quantizer.startswith("symmetric")
-    values, scale, zero_point = _quantize(
-        columns, low, high, range_low, range_high, bits, symmetric, constant_rows
-    )
+    values, scale, zero_point = _quantize(columns, low, high, range_low, range_high, bits, symmetric, constant_rows)
     return Quantized(np.ascontiguousarray(values.T), scale[None, :], zero_point[None, :], bits)
 
 

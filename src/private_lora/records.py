@@ -44,9 +44,7 @@ class Recorder:
     common: dict
     rows: list[dict] = field(default_factory=list)
 
-    def add(
-        self, metric: str, value, unit: str = "", *, phase: str = "", status: str = "ok", **columns
-    ) -> None:
+    def add(self, metric: str, value, unit: str = "", *, phase: str = "", status: str = "ok", **columns) -> None:
         """Append one row; a value of None is an empty cell, for a status that is not ok."""
         row = dict.fromkeys(COLUMNS, "")
         row.update(self.common)
@@ -56,6 +54,12 @@ class Recorder:
         if unknown:
             raise ValueError(f"not a column of the result schema: {', '.join(sorted(unknown))}")
         self.rows.append({k: "" if v is None else v for k, v in row.items()})
+
+    def relabel(self, columns: dict) -> None:
+        """Set columns of all rows, past and future, for a backend that learns only at the end what it did."""
+        self.common = self.common | columns
+        for row in self.rows:
+            row.update({k: "" if v is None else v for k, v in columns.items()})
 
     def write(self, path: Path) -> None:
         """All rows as CSV."""

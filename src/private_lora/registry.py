@@ -28,18 +28,12 @@ class BackendEntry:
 
 BACKENDS = {
     "float": BackendEntry("private_lora.backends.float:FloatBackend", "matmul", False, False, "measured"),
-    "integer": BackendEntry(
-        "private_lora.backends.integer:IntegerBackend", "matmul", True, False, "measured"
-    ),
+    "integer": BackendEntry("private_lora.backends.integer:IntegerBackend", "matmul", True, False, "measured"),
     "glwe_simulated": BackendEntry(
         "private_lora.backends.glwe_simulated:GlweSimulatedBackend", "matmul", True, False, "simulated"
     ),
-    "glwe": BackendEntry(
-        "private_lora.backends.glwe:GlweBackend", "matmul", True, True, "measured", ("cpu", "cuda")
-    ),
-    "concrete_ml": BackendEntry(
-        "private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"
-    ),
+    "glwe": BackendEntry("private_lora.backends.glwe:GlweBackend", "matmul", True, True, "measured", ("cpu", "cuda")),
+    "concrete_ml": BackendEntry("private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"),
 }
 
 ACTIVATION_QUANTIZERS = (

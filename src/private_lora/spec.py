@@ -133,9 +133,7 @@ class RunSpec(_Spec):
             check_bits("activation_bits", self.activation_bits)
             check_bits("weight_bits", self.weight_bits)
         elif self.activation_bits is not None or self.weight_bits is not None:
-            raise UserError(
-                f"backend {self.backend!r} does not quantize: leave out activation_bits and weight_bits"
-            )
+            raise UserError(f"backend {self.backend!r} does not quantize: leave out activation_bits and weight_bits")
         for name in ("steps", "batch_size", "lora_rank", "train_examples", "checkpoint_every"):
             _check_integer(name, getattr(self, name), 1)
         _check_integer("sequence_length", self.sequence_length, 2)

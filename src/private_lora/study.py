@@ -66,7 +66,9 @@ def model_directory(name: str) -> Path | None:
     if name in BUILT_IN_MODELS:
         return _checked(RESOURCES / name.removesuffix("-outlier"), name)
     path = Path(name).expanduser()
-    if name.startswith((".", "/", "~")) or path.is_dir() or name.count("/") > 1 or Path(path.parts[0]).is_dir():
+    # `resources/typo` has the form of a hub id, but whoever has a directory `resources` did not mean one.
+    means_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if means_path or path.is_dir() or Path(path.parts[0]).is_dir():
         return _checked(path, name)
     if "/" not in name:
         raise UserError(
@@ -82,9 +84,13 @@ def input_files(spec: RunSpec) -> list[str]:
     found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
     if spec.data == "jsonl":
         found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
-    # Relative where possible: a clone that moves to another directory keeps its results.
+    return relative(found)
+
+
+def relative(paths: list[Path]) -> list[str]:
+    """The paths, relative to the working directory if inside it: a clone that moves keeps its results."""
     here = Path.cwd()
-    return [str(p.relative_to(here)) if p.is_relative_to(here) else str(p) for p in found]
+    return [str(p.relative_to(here)) if p.is_relative_to(here) else str(p) for p in paths]
 
 
 def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
@@ -136,10 +142,10 @@ def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:
         return [{}]
     if not group.get("bits"):
         raise UserError(f"backend {backend!r} quantizes, so the group needs bits")
-    # A trainer has quantizers of its own, with the reference's scale of constant rows, and records which it took.
-    trains_itself = BACKENDS[backend].kind == "trainer"
-    pairs = group.get("quantizers", config["quantizers"])
-    rows = ["reference"] if trains_itself else group.get("constant_rows", ["exact"])
+    pairs, rows = group.get("quantizers", config["quantizers"]), group.get("constant_rows", ["exact"])
+    if BACKENDS[backend].kind == "trainer":
+        # It has quantizers of its own, with the reference's scale of constant rows, and records what it took.
+        pairs, rows = pairs[:1], ["reference"]
     return [
         {
             "activation_quantizer": pair["activations"],
@@ -147,7 +153,7 @@ def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:
             "constant_rows": constant_rows,
             **_bit_fields(bits),
         }
-        for pair, constant_rows, bits in itertools.product(pairs[:1] if trains_itself else pairs, rows, group["bits"])
+        for pair, constant_rows, bits in itertools.product(pairs, rows, group["bits"])
     ]
 
 
@@ -184,7 +190,7 @@ def _group_latencies(section: dict, group: dict) -> Iterator[LatencySpec]:
     for backend, shape in itertools.product(group["backends"], group["shapes"]):
         check_name("backend", backend, BACKENDS)
         quantized = BACKENDS[backend].quantized
-        parts = ["latency", backend, "" if device == "cpu" else device, "x".join(map(str, shape.values()))]
+        parts = ["latency", backend, "" if device == "cpu" else device, "{rows}x{inputs}x{outputs}".format(**shape)]
         parts.append(_bits_name(**bits) if quantized else "")
         yield LatencySpec(
             run_id="_".join(part for part in parts if part),

@@ -187,8 +187,9 @@ def train_step(run: Run) -> None:
     torch.manual_seed(spec.seed * 1_000_003 + run.step)
     run.session.backend.start_step(run.step)
     loss = run.model(**to_tensors(arrays)).loss
-    if not math.isfinite(float(loss)):
-        raise FloatingPointError(f"the loss is {float(loss)} at step {run.step + 1}")
+    value = loss.item()
+    if not math.isfinite(value):
+        raise FloatingPointError(f"the loss is {value} at step {run.step + 1}")
     loss.backward()
     parameters = [p for p in run.model.parameters() if p.requires_grad]
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
@@ -196,7 +197,7 @@ def train_step(run: Run) -> None:
     run.scheduler.step()
     run.optimizer.zero_grad()
     run.train_tokens += int(arrays["attention_mask"].sum())
-    record_step(run, float(loss), norm, learning_rate, time.perf_counter() - start)
+    record_step(run, value, norm, learning_rate, time.perf_counter() - start)
 
 
 def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:

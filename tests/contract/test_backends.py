@@ -44,9 +44,7 @@ def assert_is_product(y, plan, x, weight):
 
 
 @pytest.mark.parametrize("name", MATMUL)
-@pytest.mark.parametrize(
-    ("rows", "inputs", "outputs", "bits"), [(3, 17, 5, 8), (1, 64, 3, 7), (5, 1, 1, 4), (2, 33, 2, 2)]
-)
+@pytest.mark.parametrize(("rows", "inputs", "outputs", "bits"), [(3, 17, 5, 8), (1, 64, 3, 7), (5, 1, 1, 4), (2, 33, 2, 2)])
 def test_decrypted_answer_is_the_product(name, rows, inputs, outputs, bits):
     x, weight = integers(0, (rows, inputs), bits), integers(1, (inputs, outputs), bits)
     _, plan, client, server = parties(name, weight, bits)
@@ -205,9 +203,7 @@ def test_simulated_wrap_around_is_that_of_27_signed_bits():
     from private_lora.backends.glwe_simulated import wrap
 
     edge = 2**26
-    np.testing.assert_array_equal(
-        wrap(np.array([0, edge - 1, edge, -edge, -edge - 1])), [0, edge - 1, -edge, -edge, edge - 1]
-    )
+    np.testing.assert_array_equal(wrap(np.array([0, edge - 1, edge, -edge, -edge - 1])), [0, edge - 1, -edge, -edge, edge - 1])
 
 
 def test_simulated_noise_has_the_stated_deviation():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from private_lora.backends import load
-from private_lora.backends.concrete_ml import ConcreteMLBackend, clear_layer_output
+from private_lora.backends.concrete_ml import ConcreteMLBackend, calibration_batch, clear_layer_output
 from private_lora.errors import UserError
 from private_lora.quantization import dequantize_product, quantize_activations, quantize_weight
 from private_lora.spec import RunSpec
@@ -116,7 +116,10 @@ def tiny_gpt2(spec):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    return add_adapter(GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50)), spec)
+    # Its own dropout is off: it would move activations out of the static ranges, which are calibrated without.
+    off = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, n_positions=32, **off)
+    return add_adapter(GPT2LMHeadModel(config), spec)
 
 
 def batch(i, spec):
@@ -126,15 +129,16 @@ def batch(i, spec):
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens.clone()}
 
 
-def run_concrete_ml(spec, model):
+def run_concrete_ml(spec, model, batches=None):
     """Reported steps, facts and the backend, after training `model` in place."""
     steps, backend = [], ConcreteMLBackend()
     optimizer, scheduler = make_optimizer(model, spec)
-    facts = backend.train(model, lambda i: batch(i, spec), optimizer, scheduler, spec, lambda *row: steps.append(row))
+    batches = batches or (lambda i: batch(i, spec))
+    facts = backend.train(model, batches, optimizer, scheduler, spec, lambda *row: steps.append(row))
     return steps, facts, backend
 
 
-def run_float(spec, model):
+def run_float(spec, model, batches=None):
     """(step, loss, gradient norm, learning rate) of plain LoRA training, as our loop does it."""
     optimizer, scheduler = make_optimizer(model, spec)
     model.train()
@@ -142,7 +146,7 @@ def run_float(spec, model):
     for i in range(spec.steps):
         learning_rate = scheduler.get_last_lr()[0]
         torch.manual_seed(spec.seed * 1_000_003 + i)
-        loss = model(**batch(i, spec)).loss
+        loss = model(**(batches[i] if batches else batch(i, spec))).loss
         loss.backward()
         parameters = [p for p in model.parameters() if p.requires_grad]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
@@ -160,17 +164,19 @@ def adapter(model):
 @pytest.mark.parametrize("make_model, layers", [(tiny_llama, 2 * 7 - 3), (tiny_gpt2, 2 * 4 - 1)])
 def test_clear_training_at_16_bits_follows_plain_lora(make_model, layers):
     # max_grad_norm is below the norms, so clipping acts; dropout is on, so the masks must be the same.
-    spec = make_spec(activation_bits=16, weight_bits=16, steps=3, max_grad_norm=0.05, learning_rate=1e-2)
+    spec = make_spec(activation_bits=16, weight_bits=16, steps=3, max_grad_norm=0.05, batch_size=2)
     plain, model = make_model(spec), make_model(spec)
     types = [(name, type(module)) for name, module in model.named_modules()]
-    expected = run_float(spec, plain)
+    # Of the calibration tokens, no activation is outside the static ranges; of others, some gradients are.
+    tokens = calibration_batch(model, spec)
+    batches = [tokens | {"attention_mask": torch.ones_like(tokens["labels"])}] * spec.steps
+    expected = run_float(spec, plain, batches)
 
-    steps, facts, backend = run_concrete_ml(spec, model)
+    steps, facts, backend = run_concrete_ml(spec, model, batches)
 
     assert [row[0] for row in steps] == [1, 2, 3]
-    # Static ranges from random calibration tokens clamp some of the real values even at 16 bits.
-    np.testing.assert_allclose([row[1] for row in steps], [row[1] for row in expected], rtol=2e-3)
-    np.testing.assert_allclose([row[2] for row in steps], [row[2] for row in expected], rtol=0.1)
+    np.testing.assert_allclose([row[1] for row in steps], [row[1] for row in expected], rtol=1e-4)
+    np.testing.assert_allclose([row[2] for row in steps], [row[2] for row in expected], rtol=5e-3)
     assert [row[3] for row in steps] == [row[3] for row in expected]
     assert all(row[4] > 0 for row in steps)
     assert facts["hybrid_path"] == (1, "circuit")
@@ -245,7 +251,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
     unlabelled = batch(0, spec) | {"labels": torch.full((1, spec.sequence_length), -100)}
     with pytest.raises(FloatingPointError, match="step 1"):
         ConcreteMLBackend().train(model, [unlabelled] * 2, optimizer, scheduler, spec, lambda *row: None)
-    assert "LoraLayer" not in str(type(model)) and torch.isfinite(model(**batch(0, spec)).loss)
+    assert torch.isfinite(model(**batch(0, spec)).loss)
 
 
 @pytest.mark.parametrize(

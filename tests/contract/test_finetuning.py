@@ -147,7 +147,7 @@ def test_a_run_that_claims_encryption_and_counted_none_is_refused(make_spec, tmp
     run = prepare(make_spec(backend="integer"), tmp_path)
     object.__setattr__(run.spec, "backend", "glwe")
     with pytest.raises(RuntimeError, match="no encrypted product"):
-        check_labels(run)
+        check_labels(run, {})
 
 
 def test_a_layer_that_could_overflow_is_named_before_any_step(make_spec, tmp_path):

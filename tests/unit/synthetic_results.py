@@ -79,24 +79,17 @@ def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, 
     rows.append(base | {"phase": "eval", "step": steps, "metric": "exact_match", "value": 0.25})
     counters = dict(COUNTERS)
     if base["backend"] in ("float", "integer", "concrete_ml"):
-        counters = {
-            k: v for k, v in counters.items() if k in ("total_time_s", "peak_memory_bytes", "matmul_time_s")
-        }
+        counters = {k: v for k, v in counters.items() if k in ("total_time_s", "peak_memory_bytes", "matmul_time_s")}
     if base["backend"] == "glwe":
         counters |= {"encrypted_matmuls": (1100, "1"), "accumulator_noise_std": (18.6, "units")}
     if base["backend"] == "glwe_simulated":
         counters |= {"accumulator_noise_std": (19.0, "units")}
     if base["backend"] == "concrete_ml":
         counters |= {"hybrid_path": (1, "circuit")}
-    return rows + [
-        base | {"phase": "run", "step": "", "metric": m, "value": v, "unit": u}
-        for m, (v, u) in counters.items()
-    ]
+    return rows + [base | {"phase": "run", "step": "", "metric": m, "value": v, "unit": u} for m, (v, u) in counters.items()]
 
 
-def sweep_rows(
-    bits=(4, 6, 8, 12, 16), seeds=(0, 1), models=("mini-llama", "mini-llama-outlier")
-) -> list[dict]:
+def sweep_rows(bits=(4, 6, 8, 12, 16), seeds=(0, 1), models=("mini-llama", "mini-llama-outlier")) -> list[dict]:
     """A made-up sweep in which static and per-tensor quantization fail on the outlier variant."""
     rows = []
     for model in models:
@@ -109,9 +102,7 @@ def sweep_rows(
                     excess += 0.6 if "outlier" in model and pair != "DTok-SC" and b == 8 else 0
                     keys |= {"activation_quantizer": activation, "weight_quantizer": weight}
                     end = (0.5 + 0.01 * seed) * (1 + excess)
-                    rows += run_rows(
-                        f"{model}-{pair}-{b}-{seed}", end, activation_bits=b, weight_bits=b, **keys
-                    )
+                    rows += run_rows(f"{model}-{pair}-{b}-{seed}", end, activation_bits=b, weight_bits=b, **keys)
     return rows
 
 
@@ -132,9 +123,7 @@ def inflation_rows() -> list[dict]:
     keys = {"stage": "inflation", "activation_bits": 7, "weight_bits": 7}
     rows = run_rows("inf-float", 0.9, backend="float", **keys)
     rows += run_rows("inf-exact", 0.91, norm=1.01, backend="glwe_simulated", **keys)
-    return rows + run_rows(
-        "inf-ref", 1.2, norm=1600, backend="glwe_simulated", constant_rows="reference", **keys
-    )
+    return rows + run_rows("inf-ref", 1.2, norm=1600, backend="glwe_simulated", constant_rows="reference", **keys)
 
 
 def latency_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dict]:

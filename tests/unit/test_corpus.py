@@ -13,9 +13,7 @@ from private_lora import corpus, english
 def sources(tmp_path):
     """A directory of forty small sources, one of them a test and one of them empty."""
     for i in range(40):
-        (tmp_path / f"module{i}.py").write_text(
-            f'"""{"What it does, at some length. " * 4}"""\nvalue = {i}\n'
-        )
+        (tmp_path / f"module{i}.py").write_text(f'"""{"What it does, at some length. " * 4}"""\nvalue = {i}\n')
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "test_it.py").write_text("assert True\n")
     (tmp_path / "empty.py").write_text("\n")

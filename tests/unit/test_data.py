@@ -66,10 +66,7 @@ def write_jsonl(path, records):
 
 
 def qa(n, start=0):
-    return [
-        {"question": f"What is {i} + 1?", "answer": f"It is {i + 1}.\n#### {i + 1}"}
-        for i in range(start, start + n)
-    ]
+    return [{"question": f"What is {i} + 1?", "answer": f"It is {i + 1}.\n#### {i + 1}"} for i in range(start, start + n)]
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -219,11 +216,7 @@ def test_unknown_split_is_a_programming_error():
 def test_the_standard_library_stands_in_for_a_private_codebase():
     train, test = (load_examples("codebase", {"directory": None}, s, 100, 0) for s in ("train", "test"))
     assert all(e.prompt == "" and e.answer is None and e.completion.strip() for e in train + test)
-    assert (
-        train
-        == load_examples("codebase", {}, "train", 100, 0)
-        != load_examples("codebase", {}, "train", 100, 1)
-    )
+    assert train == load_examples("codebase", {}, "train", 100, 0) != load_examples("codebase", {}, "train", 100, 1)
 
 
 def test_whole_files_go_to_one_side(tmp_path):
@@ -238,8 +231,7 @@ def test_whole_files_go_to_one_side(tmp_path):
     validate_data("codebase", options)
     train, test = ({e.completion for e in codebase.examples(options, s, 0)} for s in ("train", "test"))
     files = [
-        {name for name in ["latin", *(f"x{i}" for i in range(12))] for c in side if name + " " in c}
-        for side in (train, test)
+        {name for name in ["latin", *(f"x{i}" for i in range(12))] for c in side if name + " " in c} for side in (train, test)
     ]
     assert train and test and not train & test
     assert not files[0] & files[1]
@@ -309,11 +301,7 @@ def test_unreachable_hub_is_one_sentence(monkeypatch):
     fake_datasets(monkeypatch, load_dataset)
     with pytest.raises(UserError) as caught:
         load_examples("hub", {"name": "a/b"}, "train", 1, 0)
-    assert (
-        "'a/b'" in str(caught.value)
-        and "ConnectionError" in str(caught.value)
-        and "\n" not in str(caught.value)
-    )
+    assert "'a/b'" in str(caught.value) and "ConnectionError" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_hub_record_of_the_wrong_type_is_named(monkeypatch):
@@ -465,9 +453,7 @@ def test_perplexity():
 
 def test_exact_match():
     examples = [Example("", "", "7"), Example("", "", "1250"), Example("", "", None), Example("", "", "3")]
-    assert metrics.exact_match(["#### 7", "#### $1,250", "#### 1", "no idea"], examples) == pytest.approx(
-        2 / 3
-    )
+    assert metrics.exact_match(["#### 7", "#### $1,250", "#### 1", "no idea"], examples) == pytest.approx(2 / 3)
     with pytest.raises(UserError, match="generate_examples"):
         metrics.exact_match(["a"], [Example("", "")])
     with pytest.raises(ValueError, match="1 predicted texts for 0"):

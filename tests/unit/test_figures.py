@@ -74,11 +74,7 @@ def test_published_curves_stand_beside_ours_on_the_same_quantity(synthetic):
 
 
 def test_a_diverged_run_is_marked_and_not_dropped(tmp_path):
-    rows = (
-        run_rows("f0", backend="float")
-        + run_rows("q0", 0.6)
-        + run_rows("q1", np.nan, activation_bits=4, weight_bits=4)
-    )
+    rows = run_rows("f0", backend="float") + run_rows("q0", 0.6) + run_rows("q1", np.nan, activation_bits=4, weight_bits=4)
     figure, points = FIGURES["final_loss_vs_bits"](Data(write_results(tmp_path, rows, [], published=False)))
     assert "DTok-SC: diverged" in set(points["series"])
     assert "failed or diverged (any colour)" in figure.axes[0].get_legend_handles_labels()[1]

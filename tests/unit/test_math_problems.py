@@ -66,9 +66,7 @@ def test_thousands_of_problems_from_many_templates():
 
 
 def test_the_splits_share_no_problem_even_when_exhausted():
-    train, test = (
-        {problem_key(e) for e in math_problems.generate(s, seed)} for s, seed in (("train", 0), ("test", 5))
-    )
+    train, test = ({problem_key(e) for e in math_problems.generate(s, seed)} for s, seed in (("train", 0), ("test", 5)))
     assert not train & test
 
 
@@ -80,9 +78,7 @@ def test_same_seed_same_problems_and_a_shorter_draw_is_a_prefix(split, seed, cou
 
 
 def test_seeds_differ():
-    assert load_examples("math_problems", {}, "train", 20, 0) != load_examples(
-        "math_problems", {}, "train", 20, 1
-    )
+    assert load_examples("math_problems", {}, "train", 20, 0) != load_examples("math_problems", {}, "train", 20, 1)
 
 
 def test_templates_are_drawn_equally_often():

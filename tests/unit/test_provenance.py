@@ -27,7 +27,7 @@ def test_recorder_writes_the_schema_and_refuses_other_columns(tmp_path):
     recorder.add("loss", 1.5, "nats", phase="train", step=1)
     recorder.add("loss", None, phase="eval", status="failed")
     recorder.write(tmp_path / "records.csv")
-    rows = list(csv.DictReader(open(tmp_path / "records.csv")))
+    rows = list(csv.DictReader((tmp_path / "records.csv").read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert (rows[0]["value"], rows[0]["weight_bits"], rows[1]["value"], rows[1]["status"]) == ("1.5", "", "", "failed")
     with pytest.raises(ValueError, match="not a column"):
@@ -41,7 +41,7 @@ def test_collect_joins_and_refuses_a_file_of_another_schema(tmp_path):
         recorder.write(tmp_path / f"{name}.csv")
     out = tmp_path / "all.csv"
     collect([tmp_path / "a.csv", tmp_path / "b.csv"], out)
-    assert [row["run_id"] for row in csv.DictReader(open(out))] == ["a", "b"]
+    assert [row["run_id"] for row in csv.DictReader(out.read_text().splitlines())] == ["a", "b"]
     (tmp_path / "c.csv").write_text("x,y\n1,2\n")
     before = out.read_text()
     with pytest.raises(ValueError, match="result schema"):

@@ -78,9 +78,7 @@ def test_dequantized_product_is_the_product_of_the_dequantized(activations, weig
     w = quantize_weight(weight, bits, weights)
     product = q.values.astype(np.int64) @ w.values.astype(np.int64)
     expected = q.dequantize().astype(np.float64) @ w.dequantize().astype(np.float64)
-    assert np.abs(dequantize_product(product, q, w) - expected).max() <= 1e-5 * max(
-        1.0, np.abs(expected).max()
-    )
+    assert np.abs(dequantize_product(product, q, w) - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("quantizer", [pair[0] for pair in PAIRS])

@@ -116,9 +116,7 @@ def test_comparison_carries_source_certainty_and_differences(synthetic):
     made = TABLES["published_comparison"](synthetic)
     assert (made[["certainty", "source"]] != "").all(axis=None)
     assert (made.loc[made["ours"].notna(), "differences"] != "").all()
-    line = made[
-        (made["published_setting"] == "8-bit ST-ST") & made["our_setting"].str.startswith("mini-llama,")
-    ]
+    line = made[(made["published_setting"] == "8-bit ST-ST") & made["our_setting"].str.startswith("mini-llama,")]
     assert line["published"].iloc[0] == pytest.approx(2.1290 / 0.2670)
     assert not made["source"].str.contains("same").any()
 
@@ -156,9 +154,7 @@ def test_claims_do_not_hide_a_miss(tmp_path):
     rows = [r for r in rows if "DTok-SC" not in r["run_id"]] + run_rows("bad", 0.6)
     made = table(tmp_path, "claims", rows).set_index("claim")
     assert (
-        made.loc[
-            made.index.str.startswith("8-bit per-token") & made.index.str.contains("mini-llama:"), "verdict"
-        ][0]
+        made.loc[made.index.str.startswith("8-bit per-token") & made.index.str.contains("mini-llama:"), "verdict"][0]
         == "MISSED"
     )
     assert "no data" in set(made["verdict"])
@@ -220,9 +216,7 @@ def test_numbers_are_rounded_for_reading(value, text):
 
 def test_renderings_escape_what_their_format_would_interpret():
     made = pd.DataFrame({"a_b": ["50% & $x_1$ {y} | <b>"], "basis": ["measured"]})
-    assert escape_tex("50% & a_b#{}~^\\") == (
-        r"50\% \& a\_b\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
-    )
+    assert escape_tex("50% & a_b#{}~^\\") == (r"50\% \& a\_b\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}")
     assert r"\$x\_1\$" in to_tex(made) and "\\textbar{}" in to_tex(made)
     assert r"\| <b>" in to_markdown(made)
     assert "&lt;b&gt;" in to_html(made, "t")

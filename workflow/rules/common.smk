@@ -6,7 +6,7 @@ from pathlib import Path
 from private_lora.config import study_of
 from private_lora.dependencies import fingerprint, source_files
 from private_lora.errors import UserError
-from private_lora.study import input_files
+from private_lora.study import input_files, relative
 
 try:
     STUDY = study_of(config)
@@ -21,9 +21,11 @@ LOGS = f"{RESULTS}/logs"
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
-COLLECTED = {
-    name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "published_values", "published_curves")
-}
+COLLECTED = {name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "published_values", "published_curves")}
+
+
+# Snakemake cuts this down to the cores that it was given.
+ALL_CORES = 1024
 
 
 def records(name, directory, specs):
@@ -32,6 +34,11 @@ def records(name, directory, specs):
         return [f"{RESULTS}/{directory}/{run_id}/records.csv" for run_id in specs]
     recorded = STUDY.recorded / f"{name}.csv"
     return [str(recorded)] if recorded.is_file() else []
+
+
+def code(package):
+    """Source files of a package of ours and of what it imports."""
+    return relative(source_files(frozenset({package})))
 
 
 wildcard_constraints:

@@ -9,7 +9,7 @@ rule latency:
         f"{LOGS}/latency/{{run_id}}.log",
     priority: 50
     # All cores, so that nothing else of this study runs beside it, and first, while all are free.
-    threads: workflow.cores or 1
+    threads: ALL_CORES
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.latencies[w.run_id]),
     params:

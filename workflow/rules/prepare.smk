@@ -6,7 +6,7 @@ rule prepare:
         "resources/reference/paper_values.csv",
         "resources/reference/fhe_vs_clear_steps.csv",
         "resources/reference/convergence_curves.csv",
-        code=[str(p) for p in source_files(frozenset({"publish_data"}))],
+        code=code("publish_data"),
     output:
         values=f"{DATA}/published_values.csv",
         curves=f"{DATA}/published_curves.csv",
@@ -33,7 +33,7 @@ rule pretrain_mini_llama:
         card="results/pretrain/mini-llama/README.md",
     log:
         "results/pretrain/mini-llama.log",
-    threads: workflow.cores or 1
+    threads: ALL_CORES
     shell:
         "python -m private_lora pretrain --preset mini-llama --threads {threads}"
         " --out $(dirname {output.model}) > {log} 2>&1"
@@ -46,7 +46,7 @@ rule pretrain_nano:
         model="results/pretrain/nano/model.safetensors",
     log:
         "results/pretrain/nano.log",
-    threads: workflow.cores or 1
+    threads: ALL_CORES
     shell:
         "python -m private_lora pretrain --preset nano --threads {threads}"
         " --tokenizer $(dirname {input.tokenizer}) --out $(dirname {output.model}) > {log} 2>&1"

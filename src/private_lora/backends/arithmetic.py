@@ -9,6 +9,7 @@ from private_lora.backends.base import accumulator_bound, integer_bits
 
 # Largest integers below which every integer is a float of the type; a sum that never passes it never rounds.
 FLOAT_LIMITS = {"float32": 2**24, "float64": 2**53}
+DTYPES = {"int8": torch.int8, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
 
 
 def int8_is_fast() -> bool:
@@ -31,13 +32,9 @@ class ExactProduct:
     summation and with or without fused multiply-add.
     """
 
-    DTYPES = {"int8": torch.int8, "float32": torch.float32, "float64": torch.float64, "int64": torch.int64}
-
     def __init__(self, weight: np.ndarray, activation_bits: int, kernel: str | None = None):
         self.kernel = kernel or choose_kernel(weight, activation_bits)
-        self._weight = (
-            torch.from_numpy(np.ascontiguousarray(weight)).to(self.DTYPES[self.kernel]).contiguous()
-        )
+        self._weight = torch.from_numpy(np.ascontiguousarray(weight)).to(DTYPES[self.kernel]).contiguous()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """T x D int64 from T x K integers within the bits given at construction."""

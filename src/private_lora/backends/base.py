@@ -73,13 +73,9 @@ def accumulator_bound(weight: np.ndarray, activation_bits: int) -> int:
 def check_integer_weight(weight: np.ndarray) -> None:
     """Nothing if `weight` is a K x D integer matrix; raises ValueError otherwise."""
     if weight.ndim != 2 or 0 in weight.shape:
-        raise ValueError(
-            f"the weight must be a non-empty inputs x outputs matrix, its shape is {weight.shape}"
-        )
+        raise ValueError(f"the weight must be a non-empty inputs x outputs matrix, its shape is {weight.shape}")
     if not np.issubdtype(weight.dtype, np.integer):
-        raise ValueError(
-            f"the weight must hold signed integers, its type is {weight.dtype}: quantize it first"
-        )
+        raise ValueError(f"the weight must hold signed integers, its type is {weight.dtype}: quantize it first")
 
 
 def check_activations(plan: Plan, x: np.ndarray) -> None:
@@ -90,9 +86,7 @@ def check_activations(plan: Plan, x: np.ndarray) -> None:
         raise ValueError(f"activations must be signed integers, their type is {x.dtype}: quantize them first")
     half = 2 ** (plan.activation_bits - 1)
     if x.size and (int(x.min()) < -half or int(x.max()) >= half):
-        raise ValueError(
-            f"activations do not fit {plan.activation_bits} signed bits: values must be in [{-half}, {half - 1}]"
-        )
+        raise ValueError(f"activations do not fit {plan.activation_bits} signed bits: values must be in [{-half}, {half - 1}]")
 
 
 class Backend(ABC):
@@ -155,7 +149,7 @@ class Server(ABC):
     def matmul(self, message):
         """Message with the product of the rows inside; raises ValueError when it is not for this weight."""
 
-    def accept(self, public_material) -> None:
+    def accept(self, public_material) -> None:  # noqa: B027 - most backends need none
         """Keep the client's public material; the default has no use for any."""
 
 

@@ -29,7 +29,6 @@ from private_lora.errors import UserError
 __all__ = ["ConcreteMLBackend", "clear_layer_output"]
 
 MODES = ("disable", "execute")
-CALIBRATION_BATCH = 4
 GLWE_SECURITY_BITS = 128  # what the extension's authors state for its default parameters
 
 
@@ -148,13 +147,14 @@ def _compiled_trainer(cml, peft_model, optimizer, scheduler, spec):
 
 
 def calibration_batch(peft_model, spec) -> dict:
-    """Random token ids and labels (int64, CALIBRATION_BATCH x length), the same as for our static quantizers.
+    """Random token ids and labels, int64, of the shape of a training batch, as the reference's notebooks do.
 
-    Circuits are compiled for this number of rows per example, so it must be that of the batches.
+    The number of examples matters: the loss is a mean over tokens, so with more of them the gradients are smaller,
+    and real ones would be clamped. Circuits are compiled for the number of tokens of one example.
     """
     generator = torch.Generator().manual_seed(spec.seed)
     vocabulary = peft_model.get_input_embeddings().weight.shape[0]
-    shape = (CALIBRATION_BATCH, spec.sequence_length)
+    shape = (spec.batch_size, spec.sequence_length)
     return {key: torch.randint(vocabulary, shape, generator=generator) for key in ("input_ids", "labels")}
 
 

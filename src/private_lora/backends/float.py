@@ -33,9 +33,7 @@ class FloatClient(Client):
 
     def encrypt(self, x: np.ndarray) -> ClearMessage:
         if x.ndim != 2 or x.shape[1] != self.plan.inputs:
-            raise ValueError(
-                f"activations must be rows of {self.plan.inputs} values, their shape is {x.shape}"
-            )
+            raise ValueError(f"activations must be rows of {self.plan.inputs} values, their shape is {x.shape}")
         self._integers = np.issubdtype(x.dtype, np.integer)
         return ClearMessage(np.ascontiguousarray(x, dtype=np.float32))
 

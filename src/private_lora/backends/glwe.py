@@ -61,9 +61,7 @@ class GlweBackend(Backend):
     def __init__(self, device: str = "cpu"):
         super().__init__(device)
         if device == "cuda" and not _extension().is_cuda_available():
-            raise UserError(
-                "backend 'glwe' was asked for device 'cuda' and this machine has no usable CUDA GPU"
-            )
+            raise UserError("backend 'glwe' was asked for device 'cuda' and this machine has no usable CUDA GPU")
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
         check_integer_weight(weight)
@@ -166,9 +164,7 @@ def _deserialized(kind, payload: bytes):
     except BaseException as error:  # a Rust panic is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
-        raise ValueError(
-            f"these bytes are not a {kind.__name__} of concrete-ml-extensions: {error}"
-        ) from None
+        raise ValueError(f"these bytes are not a {kind.__name__} of concrete-ml-extensions: {error}") from None
 
 
 class GlweClient(Client):
@@ -186,17 +182,13 @@ class GlweClient(Client):
     def encrypt(self, x: np.ndarray) -> GlweCiphertext:
         check_activations(self.plan, x)
         rows = np.ascontiguousarray(x, dtype=np.int64).view(np.uint64)
-        payload = self._extension.encrypt_matrix(
-            pkey=self.keys.secret, crypto_params=self._parameters, data=rows
-        )
+        payload = self._extension.encrypt_matrix(pkey=self.keys.secret, crypto_params=self._parameters, data=rows)
         public = self.keys.public
         return GlweCiphertext(payload, len(x), self.plan.inputs, False, public.key_id, public)
 
     def decrypt(self, message: GlweCiphertext) -> np.ndarray:
         if message.key_id != self.keys.public.key_id:
-            raise ValueError(
-                "this answer belongs to another key: decrypt it with the client that encrypted the question"
-            )
+            raise ValueError("this answer belongs to another key: decrypt it with the client that encrypted the question")
         in_last = self.plan.outputs % self._chunk or self._chunk
         values = self._extension.decrypt_matrix(message.payload, self.keys.secret, self._parameters, in_last)
         return np.asarray(values).astype(np.int64)
@@ -219,13 +211,9 @@ class GlweServer(Server):
     def matmul(self, message: GlweCiphertext) -> GlweCiphertext:
         public = message.public or self._public
         if public is None or public.key_id != message.key_id:
-            raise ValueError(
-                "the server has no packing key for this ciphertext: send the client's public material first"
-            )
+            raise ValueError("the server has no packing key for this ciphertext: send the client's public material first")
         if message.is_result or message.columns != self.plan.inputs:
-            raise ValueError(
-                f"this ciphertext does not hold rows of {self.plan.inputs} values for this layer"
-            )
+            raise ValueError(f"this ciphertext does not hold rows of {self.plan.inputs} values for this layer")
         payload = self._multiply(message.payload, public)
         self.counters.products += 1
         self.counters.encrypted_products += 1

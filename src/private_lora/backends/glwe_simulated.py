@@ -64,9 +64,7 @@ class GlweSimulatedServer(Server):
     def matmul(self, message: ClearMessage) -> ClearMessage:
         self.counters.products += 1
         product = self._product(message.values)
-        noise = self._generator.standard_normal(product.shape, dtype=np.float32) * np.float32(
-            self.plan.noise_std
-        )
+        noise = self._generator.standard_normal(product.shape, dtype=np.float32) * np.float32(self.plan.noise_std)
         return ClearMessage(wrap(product + np.rint(noise).astype(np.int64)))
 
 

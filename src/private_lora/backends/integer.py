@@ -25,9 +25,7 @@ class IntegerBackend(ClearBackend):
         check_integer_weight(weight)
         bound = accumulator_bound(weight, activation_bits)
         if bound >= 2**63:
-            raise ValueError(
-                f"outputs could reach {bound.bit_length()} bits, over the 63 of int64: use fewer bits"
-            )
+            raise ValueError(f"outputs could reach {bound.bit_length()} bits, over the 63 of int64: use fewer bits")
         return Plan(self.name, *weight.shape, activation_bits, integer_bits(weight), bound)
 
     def server(self, plan: Plan, weight: np.ndarray) -> IntegerServer:

@@ -34,16 +34,12 @@ def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
     points = Points()
     titles = ["ours: loss", "ours: gradient norm", "published (Llama-3.2-1B, 7 bits)"]
     quantities = ["loss_minus_integer", "grad_norm_over_integer", "loss_minus_integer"]
-    for ax, title, quantity, frame in zip(
-        axes[0], titles, quantities, [steps, steps, published], strict=True
-    ):
+    for ax, title, quantity, frame in zip(axes[0], titles, quantities, [steps, steps, published], strict=True):
         frame = frame.assign(quantity=frame[quantity].astype(float)) if quantity in frame else frame.iloc[:0]
         _difference_panel(frame, ax, points, title)
         ax.set_title(title, loc="left")
         ax.set_xlabel("training step")
-        ax.set_ylabel(
-            "loss minus clear loss (nats)" if "minus" in quantity else "gradient norm / clear gradient norm"
-        )
+        ax.set_ylabel("loss minus clear loss (nats)" if "minus" in quantity else "gradient norm / clear gradient norm")
     if len(axes[0][1].lines):
         log_y(axes[0][1])
     legend_below(figure, axes[0], columns=3)
@@ -102,9 +98,7 @@ def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
     return figure, points.frame()
 
 
-def _inflation_panel(
-    data: Data, runs: pd.DataFrame, metric: str, ax: Axes, points: Points, panel: str
-) -> None:
+def _inflation_panel(data: Data, runs: pd.DataFrame, metric: str, ax: Axes, points: Points, panel: str) -> None:
     drawn = False
     keys = ["backend", "label", "activation_bits", "constant_rows"]
     for (backend, label, _, rows), group in in_order(runs, keys).groupby(keys, dropna=False, sort=False):

@@ -61,9 +61,7 @@ def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Poi
     runs = in_order(runs[runs["quantizer"].isin(["float", pair])], ["quantizer", "activation_bits"])
     drawn = False
     for (quantizer, bits), group in runs.groupby(["quantizer", "activation_bits"], dropna=False, sort=False):
-        series = [
-            series_of(rows_of(data.convergence, r), "train", "running_mean_loss") for _, r in group.iterrows()
-        ]
+        series = [series_of(rows_of(data.convergence, r), "train", "running_mean_loss") for _, r in group.iterrows()]
         table = pd.concat(series, axis=1).replace([np.inf, -np.inf], np.nan).dropna(how="all")
         if not len(table):
             continue
@@ -71,9 +69,7 @@ def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Poi
         style = _curve_style(quantizer, bits)
         ax.plot(table.index, mean, **style)
         ax.fill_between(table.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        points.add(
-            panel, _curve_name(quantizer, bits), table.index, mean, join_basis(group["basis"]), low, high
-        )
+        points.add(panel, _curve_name(quantizer, bits), table.index, mean, join_basis(group["basis"]), low, high)
         drawn = True
     log_y(ax) if drawn else say_no_data(ax)
 
@@ -105,9 +101,7 @@ def _published_curves(curves: pd.DataFrame, pair: str, ax: Axes, points: Points)
 def _bits_legend(figure: Figure, bits: list[float]) -> None:
     lines = [Line2D([], [], **_curve_style("float", np.nan), label="float (float32)")]
     for b in bits:
-        lines.append(
-            Line2D([], [], color="#444444", linestyle=BITS_STYLES.get(b, "solid"), label=f"{b:.0f} bits")
-        )
+        lines.append(Line2D([], [], color="#444444", linestyle=BITS_STYLES.get(b, "solid"), label=f"{b:.0f} bits"))
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=8)
 
 

@@ -73,17 +73,13 @@ class Points:
 
     def frame(self) -> pd.DataFrame:
         """All recorded points; empty, with its columns, when a figure had no data."""
-        return (
-            pd.concat(self._parts, ignore_index=True) if self._parts else pd.DataFrame(columns=POINT_COLUMNS)
-        )
+        return pd.concat(self._parts, ignore_index=True) if self._parts else pd.DataFrame(columns=POINT_COLUMNS)
 
 
 def panels(rows: int, columns: int, height: float = 2.6, **options) -> tuple[Figure, np.ndarray]:
     """A figure of report width (9 inches) and its axes, always as a 2-D array."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(9, height * rows), squeeze=False, layout="constrained", **options
-        )
+        figure, axes = plt.subplots(rows, columns, figsize=(9, height * rows), squeeze=False, layout="constrained", **options)
     return figure, axes
 
 

@@ -45,9 +45,7 @@ def _verdict(values: pd.Series, worst: float, meets: Callable[[float], bool] | N
     return MET if np.isfinite(values).all() and meets(worst) else MISSED
 
 
-def _claim(
-    text: str, values: pd.Series, target: str, meets=None, worst=max, basis=(), detail: str = ""
-) -> dict:
+def _claim(text: str, values: pd.Series, target: str, meets=None, worst=max, basis=(), detail: str = "") -> dict:
     """One line; `worst` picks the value that is hardest on the claim among the finite ones."""
     finite = values[np.isfinite(values.astype(float))]
     value = worst(finite) if len(finite) else np.nan
@@ -60,9 +58,7 @@ def _claim(
 
 def _of(sweep: pd.DataFrame, model: str, quantizer: str, bits: float | None = None) -> pd.DataFrame:
     found = sweep[(sweep["model"] == model) & (sweep["quantizer"] == quantizer)]
-    return (
-        found if bits is None else found[(found["activation_bits"] == bits) & (found["weight_bits"] == bits)]
-    )
+    return found if bits is None else found[(found["activation_bits"] == bits) & (found["weight_bits"] == bits)]
 
 
 def _float_learns(sweep: pd.DataFrame) -> dict:
@@ -104,9 +100,7 @@ def _outlier_fails(sweep: pd.DataFrame) -> Iterator[dict]:
 def _inflation(data: Data) -> Iterator[dict]:
     runs = inflation_runs(data)
     published = data.published_values
-    published = published[
-        (published["item"] == PUBLISHED_STEPS) & (published["metric"] == "grad_norm_ratio_to_clear_step1")
-    ]
+    published = published[(published["item"] == PUBLISHED_STEPS) & (published["metric"] == "grad_norm_ratio_to_clear_step1")]
     least = published["value"].iloc[0] if len(published) else np.nan
     simulated = runs[(runs["stage"] == "inflation") & (runs["backend"] == "glwe_simulated")]
     real = runs[runs["backend"] == "glwe"]
@@ -122,9 +116,7 @@ def _inflation(data: Data) -> Iterator[dict]:
             yield _claim(text, values, target, meets, worst, chosen["basis"], _models(chosen))
         chosen = found[found["constant_rows"] == "reference"]
         text = f"{name}, constant rows reference: final eval loss over float"
-        yield _claim(
-            text, chosen["final_loss_over_float"], "none", None, max, chosen["basis"], _models(chosen)
-        )
+        yield _claim(text, chosen["final_loss_over_float"], "none", None, max, chosen["basis"], _models(chosen))
 
 
 def _models(runs: pd.DataFrame) -> str:
@@ -135,9 +127,7 @@ def _encryption(data: Data) -> Iterator[dict]:
     runs = encrypted_runs(data)
     glwe = runs[runs["backend"] == "glwe"]
     counted = glwe["encrypted_matmuls"].astype(float)
-    yield _claim(
-        "glwe runs: encrypted products", counted, "> 0", lambda v: v > 0, min, glwe["basis"], _models(glwe)
-    )
+    yield _claim("glwe runs: encrypted products", counted, "> 0", lambda v: v > 0, min, glwe["basis"], _models(glwe))
     off = (glwe["noise_std_over_simulated"] - 1).abs() if len(glwe) else pd.Series(dtype=float)
     noise = ", ".join(f"{v:.3g}" for v in glwe["accumulator_noise_std"])
     text = "glwe accumulator noise: distance of its std from glwe_simulated's"
@@ -162,12 +152,8 @@ def _failing_settings(sweep: pd.DataFrame) -> Iterator[dict]:
         any_failed = True
         text = f"setting {pair} {bits_label(a_bits, w_bits)}-bit ({backend}) on {model}: eval loss over float"
         states = ", ".join(sorted(set(bad["status"]) - {OK}))
-        line = _claim(
-            text, group["ratio_to_float"], f"<= {FAILING_RATIO:g}", None, max, group["basis"], states
-        )
+        line = _claim(text, group["ratio_to_float"], f"<= {FAILING_RATIO:g}", None, max, group["basis"], states)
         yield line | {"verdict": FAILS}
     if not any_failed:
         text = f"settings that failed or ended more than {FAILING_RATIO - 1:.0%} above float: none"
-        yield _claim(text, pd.Series(dtype=float), "none", None) | {
-            "verdict": NO_TARGET if len(quantized) else NO_DATA
-        }
+        yield _claim(text, pd.Series(dtype=float), "none", None) | {"verdict": NO_TARGET if len(quantized) else NO_DATA}

@@ -85,18 +85,13 @@ def _convergence(data: Data) -> Iterator[dict]:
     floats = published.loc[published["configuration"] == "FP32", "value"]
     for _, row in published.iterrows():
         is_float = row["configuration"] == "FP32"
-        scale, how = (
-            (1.0, "none") if is_float else (floats.iloc[0], "over FP32's in the same study, last step")
-        )
+        scale, how = (1.0, "none") if is_float else (floats.iloc[0], "over FP32's in the same study, last step")
         line = _line("final running-mean training loss", row, how, scale)
         bits, _, pair = row["configuration"].partition("-bit ")
         found = runs[runs["quantizer"] == (pair or "float")]
         found = found if is_float else found[found["activation_bits"] == float(bits)]
         for (model, dataset, basis), group in found.groupby(["model", "dataset", "basis"]):
-            values = [
-                run["running_mean"] / (1 if is_float else _float_mean(data, run))
-                for _, run in group.iterrows()
-            ]
+            values = [run["running_mean"] / (1 if is_float else _float_mean(data, run)) for _, run in group.iterrows()]
             setting = f"{model}, {dataset}, mean of {len(group)} seeds"
             differences = (
                 f"ours: {model} on {dataset}, {group['steps'].max():.0f} steps, padding not counted; "
@@ -225,29 +220,21 @@ def _layer(data: Data) -> Iterator[dict]:
     summary = summary[(summary["backend"] == "glwe") & (summary["n_ok"] > 0)]
     rows = data.published_values
     for _, row in rows[rows["item"].isin(["latency", "size"])].iterrows():
-        kind = next(
-            (k for k in LAYER_VALUES if k == row["metric"] or row["configuration"].startswith(k)), None
-        )
+        kind = next((k for k in LAYER_VALUES if k == row["metric"] or row["configuration"].startswith(k)), None)
         if kind is None:
             continue
         quantity, metric, how, over = LAYER_VALUES[kind]
         n_rows, inputs, outputs = shape_in(row["configuration"])
         width = {"inputs": inputs, "outputs": outputs}.get(over, 1.0)
         # Sizes and client times are published for rows of 2,048 values, one chunk of the scheme.
-        scale = (
-            1.0
-            if over is None
-            else (1.0 if np.isnan(n_rows) else n_rows) * (DEFAULT_WIDTH if np.isnan(width) else width)
-        )
+        scale = 1.0 if over is None else (1.0 if np.isnan(n_rows) else n_rows) * (DEFAULT_WIDTH if np.isnan(width) else width)
         line = _line(quantity, row, how, scale, row["unit"])
         found = _nearest_layers(summary[summary["metric"] == metric], inputs, outputs)
         for _, ours in found.iterrows():
             shape = f"{ours['rows']:.0f} rows, {ours['inputs']:.0f}x{ours['outputs']:.0f}"
             value = ours["value_median"] if over is None else ours["per_row"] / ours[over]
             setting = f"glwe on {ours['device']}, {ours['activation_bits']:.0f}-bit, {shape}"
-            differences = (
-                f"ours: {shape}, this study's {ours['device']}; published: shape and hardware as named"
-            )
+            differences = f"ours: {shape}, this study's {ours['device']}; published: shape and hardware as named"
             yield line | _ours(setting, value, ours["basis"], differences)
         if not len(found):
             yield line | NOTHING
@@ -270,9 +257,7 @@ def _traffic(data: Data) -> Iterator[dict]:
         line = _line("ciphertext traffic, forward and backward", row, how, PUBLISHED_PRODUCTS, "B")
         for _, run in runs.iterrows():
             total = run["upload_ciphertext_bytes"] + run["download_ciphertext_bytes"]
-            differences = (
-                f"ours: layers of {run['model']}, evaluation included; published: layers of Llama-3.2-1B"
-            )
+            differences = f"ours: layers of {run['model']}, evaluation included; published: layers of Llama-3.2-1B"
             yield line | _ours(_name(run), total / run["remote_rows"], run["basis"], differences)
         if not len(runs):
             yield line | NOTHING
@@ -285,8 +270,6 @@ def _noise(data: Data) -> Iterator[dict]:
     for _, row in _published(data, "noise", "noise_std").iterrows():
         line = _line("accumulator noise, standard deviation", row, "none", 1.0, row["unit"])
         for _, run in runs.iterrows():
-            yield line | _ours(
-                _name(run), run["accumulator_noise_std"], run["basis"], f"ours: layers of {run['model']}"
-            )
+            yield line | _ours(_name(run), run["accumulator_noise_std"], run["basis"], f"ours: layers of {run['model']}")
         if not len(runs):
             yield line | NOTHING

@@ -88,9 +88,7 @@ def final_loss(data: Data) -> pd.DataFrame:
 def inflation_runs(data: Data) -> pd.DataFrame:
     """Runs that show what constant rows do to gradients, with median gradient norm and ratios to float."""
     runs = data.runs[data.runs["stage"].isin(["inflation", "encrypted"])].copy()
-    norms = {
-        r["run_id"]: series_of(rows_of(data.convergence, r), "train", "grad_norm") for _, r in runs.iterrows()
-    }
+    norms = {r["run_id"]: series_of(rows_of(data.convergence, r), "train", "grad_norm") for _, r in runs.iterrows()}
     runs["grad_norm_median"] = [norms[i].median() for i in runs["run_id"]]
     runs["grad_norm_step_1"] = [norms[i].get(1, np.nan) for i in runs["run_id"]]
     rows = [rows_of(data.convergence, r) for _, r in runs.iterrows()]
@@ -128,9 +126,7 @@ def gradient_inflation(data: Data) -> pd.DataFrame:
             | {"n_requested": len(group), "n_ok": int((group["status"] == OK).sum())}
             | {"status": describe_status(group["status"]), "basis": join_basis(group["basis"])}
         )
-    table = (
-        pd.DataFrame(lines) if lines else pd.DataFrame(columns=[*keys, "grad_norm_over_float_mean", "basis"])
-    )
+    table = pd.DataFrame(lines) if lines else pd.DataFrame(columns=[*keys, "grad_norm_over_float_mean", "basis"])
     table = in_order(table, ["stage", "model", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [
         "grad norm: before clipping; its median over the steps, over that of the float run of the same seed.",
@@ -161,9 +157,7 @@ def runs(data: Data) -> pd.DataFrame:
     columns += ["weight_bits", "constant_rows", "seed", "steps", "initial_loss", "final_loss", "total_time_s"]
     order = ["stage", "model", "quantizer", "activation_bits", "backend", "seed"]
     table = in_order(table, order)[[*columns, "peak_memory_bytes", "status", "basis"]]
-    table.attrs["notes"] = [
-        f"`{DIVERGED}`: the last loss is not finite, or the eval loss ended above where it started."
-    ]
+    table.attrs["notes"] = [f"`{DIVERGED}`: the last loss is not finite, or the eval loss ended above where it started."]
     return table
 
 

@@ -50,9 +50,7 @@ def clear_twin(runs: pd.DataFrame, run) -> pd.Series | None:
     if run["backend"] != "float":
         return twin(runs, run, "integer")
     candidates = runs[(runs["backend"] == "integer") & (runs["stage"] == run["stage"])]
-    same = candidates[
-        (candidates[["model", "dataset", "seed"]] == run[["model", "dataset", "seed"]]).all(axis=1)
-    ]
+    same = candidates[(candidates[["model", "dataset", "seed"]] == run[["model", "dataset", "seed"]]).all(axis=1)]
     return same.iloc[0] if len(same) else None
 
 
@@ -73,10 +71,7 @@ def encrypted_steps(data: Data) -> pd.DataFrame:
     parts = []
     for _, run in runs.iterrows():
         steps = step_values(data, run, clear_twin(runs, run))
-        fixed = {
-            c: run[c]
-            for c in ("model", "dataset", "backend", "label", "activation_bits", "seed", "status", "basis")
-        }
+        fixed = {c: run[c] for c in ("model", "dataset", "backend", "label", "activation_bits", "seed", "status", "basis")}
         steps = steps if len(steps) else pd.DataFrame([{"step": np.nan}])
         parts.append(steps.assign(**fixed))
     if not parts:
@@ -115,9 +110,7 @@ def published_steps(data: Data) -> pd.DataFrame:
 def encrypted_vs_clear(data: Data) -> pd.DataFrame:
     """Step by step: the encrypted run beside its clear twins, then the published pair in rows of its own."""
     ours, published = encrypted_steps(data), published_steps(data)
-    table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(
-        columns=STEP_COLUMNS
-    )
+    table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(columns=STEP_COLUMNS)
     table.attrs["notes"] = [
         "All runs of one model and seed see the same batches from the same initial adapter; minus/over "
         "integer: against the exact int64 backend at the same step; published: their own clear run.",
@@ -132,18 +125,11 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
     for _, run in data.runs.iterrows():
         rows = rows_of(data.convergence, run)
         counters = {m: run_metric(rows, m) for m in (*COUNTERS, *STAGE_TIMES)}
-        if (
-            run["backend"] not in ("glwe", "glwe_simulated", "concrete_ml")
-            and not counters["encrypted_matmuls"] > 0
-        ):
+        if run["backend"] not in ("glwe", "glwe_simulated", "concrete_ml") and not counters["encrypted_matmuls"] > 0:
             continue
-        counters["other_time_s"] = counters["total_time_s"] - pd.Series(
-            {m: counters[m] for m in STAGE_TIMES}
-        ).sum(min_count=1)
+        counters["other_time_s"] = counters["total_time_s"] - pd.Series({m: counters[m] for m in STAGE_TIMES}).sum(min_count=1)
         train_time = series_of(rows, "train", "step_time_s").sum()
-        counters["step_time_s_per_train_token"] = (
-            train_time / counters["train_tokens"] if train_time else np.nan
-        )
+        counters["step_time_s_per_train_token"] = train_time / counters["train_tokens"] if train_time else np.nan
         paths = rows.loc[rows["metric"] == "hybrid_path", "unit"]
         lines.append(dict(run) | counters | {"hybrid_path": " + ".join(sorted(set(paths)))})
     if not lines:
@@ -176,18 +162,13 @@ def encryption_counters(data: Data) -> pd.DataFrame:
     counters = [c for c in COUNTERS if c not in ("total_time_s", "train_tokens")]
     counters.insert(counters.index("accumulator_noise_samples"), "noise_std_over_simulated")
     times = [*STAGE_TIMES, "other_time_s", "total_time_s", "train_tokens", "step_time_s_per_train_token"]
-    table = encrypted_runs(data).reindex(
-        columns=[*columns, *counters, *times, "hybrid_path", "status", "basis"]
-    )
-    table = in_order(
-        table, ["stage", "model", "activation_bits", "seed", "backend", "variant", "constant_rows"]
-    )
+    table = encrypted_runs(data).reindex(columns=[*columns, *counters, *times, "hybrid_path", "status", "basis"])
+    table = in_order(table, ["stage", "model", "activation_bits", "seed", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [
         "Products, bytes and times are sums over the run, evaluation included. public material: what the "
         "server needs beside ciphertexts.",
         "accumulator noise: standard deviation in units of the 27-bit integers, and over that of the "
         "glwe_simulated twin. other time: total minus the four stages (client model, loss, optimizer).",
-        "train tokens do not count padding. hybrid path: which part of the reference implementation did the "
-        "remote products.",
+        "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products.",
     ]
     return table

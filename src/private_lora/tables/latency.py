@@ -92,9 +92,7 @@ def latency_summary(data: Data) -> pd.DataFrame:
         bad = sorted(set(group["status"]) - {OK})
         line |= {"n_requested": len(group), "n_ok": len(values), "status": ", ".join(bad) or OK}
         lines.append(line | {"basis": join_basis(group["basis"])})
-    summary = pd.DataFrame(
-        lines, columns=[*LAYER, "metric", *[c for c in COLUMNS if c not in (*LAYER, "metric")]]
-    )
+    summary = pd.DataFrame(lines, columns=[*LAYER, "metric", *[c for c in COLUMNS if c not in (*LAYER, "metric")]])
     numeric = [
         "rows",
         "inputs",
@@ -128,9 +126,7 @@ def latency(data: Data) -> pd.DataFrame:
     nothing_sent = table["metric"].str.endswith("_bytes") & (table["value_median"] == 0)
     table = table[table["metric"].isin(METRIC_ORDER) & ~nothing_sent].copy()
     table["rank"] = table["metric"].map(METRIC_ORDER.index)
-    table = in_order(table, ["inputs", "outputs", "rows", "backend", "device", "activation_bits", "rank"])[
-        COLUMNS
-    ]
+    table = in_order(table, ["inputs", "outputs", "rows", "backend", "device", "activation_bits", "rank"])[COLUMNS]
     table.attrs["notes"] = [
         "Median [smallest, largest] over the repeats. client = encrypt + decrypt, total = encrypt + matmul + "
         "decrypt, summed within each repeat. per output value: median / (rows x outputs).",

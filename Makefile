@@ -1,0 +1,68 @@
+# All that a newcomer needs: `make reproduce` from a clone to results/report.html. Needs Python 3.11, make and gcc.
+#   make reproduce [CONFIG=config/smoke.yaml] [CORES=2]     the study, and its report
+#   make smoke      the same study in small, under results/smoke
+#   make test       all tests;  make lint: style of Python and Snakemake files
+#   make lock       requirements.lock from what is installed
+#   make record MACHINE=name    keep this study's records under results/recorded/name
+
+CONFIG ?= config/config.yaml
+CORES ?= all
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# An environment that exists is used as it is, e.g. a conda one: make install VENV=$CONDA_PREFIX
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.private-lora-installed
+# The configuration's own directory of results, or else the default's.
+RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
+
+.PHONY: install reproduce smoke test lint lock record
+
+install: $(INSTALLED)
+
+# Concrete ML asks for an old torch that it does not need, so no resolver accepts the pins: torch comes first with its own
+# dependencies, then exactly what is listed.
+$(INSTALLED): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Error: $(VENV) is not Python 3.11, for which the packages are pinned: make install PYTHON=..." >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+# The report reads every table and figure, so it is made again only after one of them, or a caption.
+reproduce: install
+	@test -f $(CONFIG) || { echo "Error: there is no configuration $(CONFIG)" >&2; exit 1; }
+	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
+	@report=$(RESULTS)/report.html; set -e; \
+	if [ ! -f $$report ] || [ -n "$$(find $(RESULTS)/tables $(RESULTS)/figures workflow/report -newer $$report)" ]; then \
+		$(BIN)/snakemake --configfile $(CONFIG) --report $$report; \
+	fi; echo "report: $$report"
+
+smoke:
+	$(MAKE) reproduce CONFIG=config/smoke.yaml
+
+test: install
+	$(BIN)/python -m pytest -q
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check -l 128 Snakefile workflow
+	$(BIN)/python -m pytest -q tests/workflow/test_lint.py
+
+# Upgrade packages in $(VENV) first, run the tests, then lock what passed. CUDA libraries are torch's own business.
+lock: install
+	{ grep '^#' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable \
+		| sed 's/+.*//' | tr 'A-Z_' 'a-z-' | grep -vE '^(pip|wheel|triton|nvidia-.*|cuda-.*)==' \
+		| LC_ALL=C sort -t = -k 1,1; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+record: install
+	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-cpu" >&2; exit 1; }
+	mkdir -p results/recorded/$(MACHINE)
+	cp $(RESULTS)/data/convergence.csv $(RESULTS)/data/latency.csv results/recorded/$(MACHINE)/
+	for sidecar in $(RESULTS)/runs/*/sidecar.json $(RESULTS)/latency/*/sidecar.json; do \
+		$(BIN)/python -m json.tool --compact $$sidecar; \
+	done > results/recorded/$(MACHINE)/sidecars.jsonl

@@ -1,0 +1,46 @@
+"""Which jobs the configurations of the repository schedule."""
+
+from collections import Counter
+
+import pytest
+from workflow_tree import ROOT, copy_tree
+
+from private_lora.config import load_study, read_yaml
+
+
+@pytest.mark.parametrize("name", ["config", "smoke"])
+def test_one_job_for_each_run_of_the_grid(tree, name):
+    study = load_study([ROOT / f"config/{name}.yaml"])
+    jobs = tree.jobs(f"config/{name}.yaml")
+    assert jobs["finetune"] == len(study.runs)
+    assert jobs["latency"] == len(study.latencies)
+    assert sum(rule.startswith("table_") for rule in jobs) == len(study.tables)
+    assert sum(rule.startswith("figure_") for rule in jobs) == len(study.figures)
+    assert not any(rule.startswith("pretrain") for rule in jobs)
+
+
+def test_smoke_has_the_shape_of_the_default_study():
+    default, smoke = (load_study([ROOT / f"config/{name}.yaml"]) for name in ("config", "smoke"))
+    assert smoke.results != default.results
+    kinds = [Counter((spec.stage, spec.model, spec.backend) for spec in study.runs.values()) for study in (default, smoke)]
+    assert set(kinds[0]) == set(kinds[1])
+    assert {spec.backend for spec in default.latencies.values()} == {spec.backend for spec in smoke.latencies.values()}
+
+
+def test_recorded_study_schedules_nothing_heavy(tmp_path):
+    tree = copy_tree(tmp_path)
+    recorded = tree.root / read_yaml(ROOT / "config/recorded.yaml")["recorded"]
+    recorded.mkdir(parents=True)
+    (recorded / "convergence.csv").touch()
+    jobs = tree.jobs("config/recorded.yaml")
+    assert not {"finetune", "latency"} & set(jobs)
+    assert {"convergence", "latencies", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
+    run = "results/recorded-published/runs/sweep_mini-llama_float_seed0/records.csv"
+    assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", run).returncode != 0
+
+
+def test_pretrain_is_there_on_request(tree):
+    result = tree.snakemake("pretrain", "--dry-run", "--quiet", "rules")
+    assert result.returncode == 0, result.stdout
+    assert "pretrain_mini_llama" in result.stdout
+    assert "finetune" not in result.stdout
