@@ -62,9 +62,10 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
 
     if run.eval_encoded:
         evaluate(run, generate=False)
-    facts = backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
-    run.recorder.relabel(backend.labels)
-    return facts
+    try:
+        return backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
+    finally:
+        run.recorder.relabel(backend.labels)
 
 
 def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:

@@ -229,11 +229,12 @@ def split_model(peft_model: nn.Module, session: Session) -> int:
     return len(found)
 
 
-def calibrate(peft_model: nn.Module, session: Session, sequence_length: int, seed: int, batch_size: int = 4) -> None:
+def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int) -> None:
     """Set the ranges of static quantizers by one pass, forward and backward, on random token ids and labels.
 
     As the reference implementation does (Concrete ML `LoraTrainer.compile`), but each row starts with the begin token, as in
-    training: the massive activations of large models sit there. In float32, without dropout; gradients are dropped.
+    training: the massive activations of large models sit there. The batch size is the training's, because the loss is a mean
+    over tokens and so sets the size of gradients. In float32, without dropout; gradients are dropped.
     """
     generator = torch.Generator().manual_seed(seed)
     vocabulary = peft_model.get_input_embeddings().weight.shape[0]

@@ -136,7 +136,7 @@ def make_session(model: torch.nn.Module, spec: RunSpec) -> Session:
     session = Session(load_backend(spec.backend, device=spec.device, **options), quantization_of(spec))
     split_model(model, session)
     if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
-        calibrate(model, session, spec.sequence_length, spec.seed)
+        calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
     return session
 
 

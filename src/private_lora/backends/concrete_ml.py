@@ -35,7 +35,7 @@ GLWE_SECURITY_BITS = 128  # what the extension's authors state for its default p
 class ConcreteMLBackend:
     """Trains a peft model by Concrete ML; a `trainer` of the registry, not a matmul backend.
 
-    labels: after `train`, what the columns `activation_quantizer`, `weight_quantizer`, `activation_bits`,
+    labels: from the compilation in `train` on, what the columns `activation_quantizer`, `weight_quantizer`, `activation_bits`,
     `weight_bits` and `constant_rows` must say of this run, read from the quantizers that did the work.
     """
 
@@ -64,17 +64,18 @@ class ConcreteMLBackend:
             compile_s = time.perf_counter() - start
             hybrid = trainer.hybrid_model
             circuits = [q.fhe_circuit for q in hybrid.private_q_modules.values() if q.fhe_circuit is not None]
+            self.labels = _labels(hybrid)
             install(hybrid, meter)
-            start = time.perf_counter()
+            times = {"compile_time_s": (compile_s, "s")}
             if mode == "execute":
+                start = time.perf_counter()
                 _make_keys(hybrid)
-            keygen_s = time.perf_counter() - start
+                times["keygen_time_s"] = (time.perf_counter() - start, "s")
             trainer.train(StepLoader(trainer, batches, spec, on_step), num_epochs=1, fhe=mode)
-            self.labels = _labels(hybrid, meter.path)
             facts = _facts(meter, hybrid, circuits, mode)
         if mode == "execute" and not meter.encrypted_products:
             raise RuntimeError("Concrete ML was to execute under encryption and multiplied no ciphertext")
-        return facts | {"compile_time_s": (compile_s, "s"), "keygen_time_s": (keygen_s, "s")}
+        return facts | times
 
 
 def check_spec(spec) -> str:
@@ -245,13 +246,13 @@ def _security_bits(circuits: list) -> int:
     return min(circuit.configuration.security_level.value for circuit in circuits)
 
 
-def _labels(hybrid, path: str) -> dict:
+def _labels(hybrid) -> dict:
     """The quantization of the run, from the quantizers that were built."""
     module = next(iter(hybrid.private_q_modules.values()))
     bits = module.input_quantizers[0].quant_options.n_bits
     (_, operation), *_ = module.quant_layers_dict.values()
     weight = next(iter(operation.constant_inputs.values())).quantizer
-    if path == "glwe" and hybrid.executor.use_dynamic_quantization:
+    if hybrid.executor is not None and hybrid.executor.use_dynamic_quantization:
         quantizers = "dynamic_per_token", "static_per_channel"
     else:
         symmetric = weight.quant_options.is_symmetric
@@ -262,5 +263,5 @@ def _labels(hybrid, path: str) -> dict:
         "activation_bits": bits,
         "weight_bits": weight.quant_options.n_bits,
         # A static range is never that of one row, so circuits treat a constant row like any other.
-        "constant_rows": "reference" if path == "glwe" else "",
+        "constant_rows": "reference" if hybrid.executor is not None else "",
     }

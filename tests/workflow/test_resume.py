@@ -1,0 +1,64 @@
+"""A training job killed in the middle, and `snakemake` again: the same curve, nothing computed twice that was kept."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from workflow_tree import STUDY, Tree
+
+RUN = "sweep_nano_integer_dynamic-token_static-channel_8bit_seed0"
+TRAINING = {"steps": 100, "batch_size": 2, "train_examples": 50, "eval_examples": 4, "eval_every": 0, "checkpoint_every": 5}
+
+
+def study(results: str) -> dict:
+    groups = [{"model": "nano", "backends": ["integer"], "bits": [8]}]
+    return STUDY | {"results": results, "training": TRAINING | {"generate_examples": 0}, "sweep": {"groups": groups}}
+
+
+def command(tree: Tree, results: str) -> list[str]:
+    target = f"{results}/runs/{RUN}/records.csv"
+    config = tree.configure(f"{results}.yaml", study(results))
+    return [sys.executable, "-m", "snakemake", target, "--cores", "1", "--configfile", config]
+
+
+def run(tree: Tree, results: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(tree.root / "src")}
+    subprocess.run(command(tree, results), cwd=tree.root, env=environment, check=True, capture_output=True)
+
+
+def kill_trainer_at_first_checkpoint(tree: Tree, results: str) -> int:
+    """Snakemake's exit status after its training process was killed with signal 9."""
+    environment = os.environ | {"PYTHONPATH": str(tree.root / "src")}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    workflow = subprocess.Popen(command(tree, results), cwd=tree.root, env=environment, **quiet)
+    deadline = time.monotonic() + 180
+    while not list((tree.root / results).glob("checkpoints/*.pt")):
+        assert workflow.poll() is None, "the run ended before it wrote a checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint after three minutes"
+        time.sleep(0.02)
+    for child in psutil.Process(workflow.pid).children(recursive=True):
+        if "finetune" in " ".join(child.cmdline()):
+            child.send_signal(signal.SIGKILL)
+    return workflow.wait(timeout=60)
+
+
+def losses(records: Path) -> list[tuple[str, str, str]]:
+    with records.open() as handle:
+        return [(r["phase"], r["step"], r["value"]) for r in csv.DictReader(handle) if r["metric"] == "loss"]
+
+
+def test_a_killed_training_job_resumes_to_the_same_curve(tree):
+    run(tree, "whole")
+    assert kill_trainer_at_first_checkpoint(tree, "killed") != 0
+    assert not (tree.root / "killed/runs" / RUN / "records.csv").exists()
+    run(tree, "killed")
+    whole, killed = (losses(tree.root / name / "runs" / RUN / "records.csv") for name in ("whole", "killed"))
+    assert len(whole) == 100 + 2
+    assert killed == whole
