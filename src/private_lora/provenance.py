@@ -68,6 +68,7 @@ def environment() -> dict:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "malloc": os.environ.get("GLIBC_TUNABLES", ""),
         "load_1min": os.getloadavg()[0],
         "versions": {name: _version(name) for name in PACKAGES},
         "keys": KEY_NOTE,
