@@ -12,8 +12,11 @@ SHORT_PAIRS = {
     ("dynamic_per_tensor", "static_per_tensor"): "DTen-ST",
     ("static_per_tensor", "static_per_tensor"): "ST-ST",
     ("symmetric_per_token", "symmetric_per_channel"): "Sym",
+    ("static_per_tensor", "symmetric_per_tensor"): "ST-SymT",
 }
-PAIRS = ("float", "DTok-SC", "DTen-ST", "ST-ST", "Sym")
+PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
+DEFAULT_PAIR = "DTok-SC"
+PAIRS = ("float", *SHORT_PAIRS.values())
 BACKENDS = ("float", "integer", "glwe_simulated", "glwe", "concrete_ml")
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "latency")
 
@@ -37,10 +40,12 @@ def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def backend_label(row) -> str:
-    """What did the work, as one name: backend, mode, device if not the CPU, treatment of constant rows."""
+    """What did the work, as one name: backend, mode, pair if not DTok-SC, device if not the CPU, constant rows."""
     label = row["backend"]
     if row["variant"]:
         label += f" {row['variant']}"
+    if row.get("quantizer") in set(SHORT_PAIRS.values()) - {DEFAULT_PAIR}:
+        label += f" {row['quantizer']}"
     if row["device"] not in ("", "cpu"):
         label += f" {row['device']}"
     return label + (", reference rows" if row["constant_rows"] == "reference" else "")

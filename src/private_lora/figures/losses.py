@@ -24,7 +24,7 @@ from private_lora.figures.style import (
     study_name,
 )
 from private_lora.publish_data import Data
-from private_lora.publish_names import PAIRS, bits_label, in_order, join_basis
+from private_lora.publish_names import PAIRS, PUBLISHED_PAIRS, bits_label, in_order, join_basis
 from private_lora.publish_runs import OK, rows_of, series_of
 from private_lora.tables.convergence import final_runs
 
@@ -34,7 +34,7 @@ def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
     runs = data.runs[(data.runs["stage"] == "sweep") & (data.runs["backend"].isin(["float", "integer"]))]
     curves = data.published_curves
     models = list(dict.fromkeys(runs["model"])) or [""]
-    pairs = [p for p in PAIRS[1:] if p != "Sym" or "Sym" in set(runs["quantizer"])]
+    pairs = [p for p in PAIRS[1:] if p in PUBLISHED_PAIRS or p in set(runs["quantizer"])]
     figure, axes = panels(len(models) + 1, len(pairs), sharey="row", sharex="row")
     points = Points()
     for model, line in zip(models, axes, strict=False):
@@ -47,7 +47,7 @@ def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
         _published_curves(curves[curves["quantizer"].isin([pair, "float"])], pair, ax, points)
     for line in axes:
         for pair, ax in zip(pairs, line, strict=True):
-            ax.set_title("\n" + pair, loc="left", color=PAIR_COLOURS[pair], fontweight="bold")
+            ax.set_title("\n" + pair, loc="left", color=PAIR_COLOURS.get(pair, GREY), fontweight="bold")
     for ax in axes[:, 0]:
         ax.set_ylabel(RUNNING_MEAN, fontsize=8)
     for ax in axes.flat:

@@ -37,6 +37,8 @@ COUNTERS = [
     "accumulator_noise_std",
     "accumulator_noise_max",
     "accumulator_noise_samples",
+    "wrong_outputs",
+    "checked_outputs",
     "total_time_s",
     "train_tokens",
 ]
@@ -47,10 +49,15 @@ def clear_twin(runs: pd.DataFrame, run) -> pd.Series | None:
     """The exact run beside which an encrypted one stands: `integer`, at the same bits if it has any."""
     if run["backend"] == "integer" and run["constant_rows"] != "reference":
         return run
-    if run["backend"] != "float":
+    if run["backend"] not in ("float", "concrete_ml"):
         return twin(runs, run, "integer")
-    candidates = runs[(runs["backend"] == "integer") & (runs["stage"] == run["stage"])]
-    same = candidates[(candidates[["model", "dataset", "seed"]] == run[["model", "dataset", "seed"]]).all(axis=1)]
+    shared = ["model", "dataset", "seed", "stage"]
+    candidates = runs[runs["backend"] == "integer"]
+    same = candidates[(candidates[shared] == run[shared]).all(axis=1)]
+    if run["backend"] == "concrete_ml":
+        # Its circuits have weights of a kind that no other backend has: the activations' quantizer decides.
+        activations = run["quantizer"].split("-")[0]
+        same = same[same["quantizer"].str.startswith(activations) & (same["activation_bits"] == run["activation_bits"])]
     return same.iloc[0] if len(same) else None
 
 
@@ -169,6 +176,8 @@ def encryption_counters(data: Data) -> pd.DataFrame:
         "server needs beside ciphertexts.",
         "accumulator noise: standard deviation in units of the 27-bit integers, and over that of the "
         "glwe_simulated twin. other time: total minus the four stages (client model, loss, optimizer).",
-        "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products.",
+        "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products; "
+        "wrong outputs: of the checked ones, how many its circuits got wrong by overflow (compiled for the widths seen in "
+        "calibration, they wrap around without an error).",
     ]
     return table
