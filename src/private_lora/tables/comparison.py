@@ -10,7 +10,7 @@ import pandas as pd
 from private_lora.publish_data import Data, shape_in
 from private_lora.publish_runs import OK, rows_of, series_of, twin
 from private_lora.tables.convergence import final_runs, mean_of_finite
-from private_lora.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.tables.encryption import PUBLISHED_STEPS, STAGE_TIMES, encrypted_runs
 from private_lora.tables.latency import latency_summary
 
 COLUMNS = [
@@ -171,21 +171,40 @@ def _against_integer(data: Data, glwe: pd.DataFrame, line: dict, metric: str, st
         yield line | NOTHING
 
 
+def _remote_outputs(layers: int, forward: int, backward: int, not_needed: int) -> int:
+    """Output values of all remote products for one token: forward and backward widths of a layer, less those of the first
+    layer's backward products that are never computed."""
+    return layers * (forward + backward) - not_needed
+
+
+# Llama-3.2-1B: q, o 2048; k, v 512; gate, up 8192; down 2048 outputs; backward outputs are the layer's inputs.
+# GPT-2: attention 768 -> 2304 -> 768, MLP 768 -> 3072 -> 768.
+REMOTE_OUTPUTS = {
+    "Llama-3.2-1B": _remote_outputs(16, 3 * 2048 + 2 * 512 + 2 * 8192, 6 * 2048 + 8192, 3 * 2048),
+    "GPT-2": _remote_outputs(12, 2304 + 768 + 3072 + 768, 3 * 768 + 3072, 768),
+}
+
+
 def _step_time(data: Data) -> Iterator[dict]:
-    """Seconds per trained token, forward and backward, of encrypted runs."""
+    """Seconds per output value of the remote products of a training step: models of different size become comparable."""
     rows = _published(data, "latency")
     rows = rows[rows["metric"].isin(["step_time_s", "token_time_s"])]
     runs = encrypted_runs(data)
     runs = runs[(runs["backend"] == "glwe") & (runs["constant_rows"] != "reference")]
     for _, row in rows.iterrows():
+        model = next((name for name in REMOTE_OUTPUTS if row["configuration"].startswith(name)), None)
+        if model is None:
+            continue
         tokens = 64.0 if "64 tokens" in row["configuration"] else 1.0
-        line = _line("encrypted training time per token", row, "per token", tokens, "s")
+        how = f"per token and output value ({REMOTE_OUTPUTS[model]:,} per token published)"
+        line = _line("encrypted training step", row, how, tokens * REMOTE_OUTPUTS[model], "s")
         for _, run in runs.iterrows():
+            seconds = sum(run[metric] for metric in STAGE_TIMES)
             differences = (
-                f"ours: {run['model']} on this study's {run['device']}, padding not counted as tokens; "
-                "published: model and hardware as named"
+                f"ours: remote stages of {run['model']} on this study's {run['device']}; published: the whole "
+                "step, model and hardware as named; a narrow layer costs as much per output as a wide one"
             )
-            yield line | _ours(_name(run), run["step_time_s_per_train_token"], run["basis"], differences)
+            yield line | _ours(_name(run), seconds / run["accumulator_noise_samples"], run["basis"], differences)
         if not len(runs):
             yield line | NOTHING
 
