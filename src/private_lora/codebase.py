@@ -23,7 +23,7 @@ SOURCE_SUFFIXES = {
 }  # fmt: skip
 CHUNK_CHARACTERS = 200  # about 64 tokens of a small vocabulary
 
-OPTIONS = {"directory": str}
+OPTIONS = {"directory": str, "chunk_characters": int}
 
 
 def _unreadable(error: OSError):
@@ -79,9 +79,18 @@ def chunks(text: str, size: int = CHUNK_CHARACTERS) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
+def _chunk_size(options: dict) -> int:
+    """Characters of a chunk, at most; UserError for a size below one."""
+    check_options("codebase", options, OPTIONS)
+    size = options.get("chunk_characters")
+    if size is not None and size < 1:
+        raise UserError(f"Option 'chunk_characters' of data codebase must be at least 1, not {size}.")
+    return CHUNK_CHARACTERS if size is None else size
+
+
 def validate(options: dict) -> None:
     """Nothing, or UserError: unknown option, unreadable directory, or no source file in it."""
-    check_options("codebase", options, OPTIONS)
+    _chunk_size(options)
     _texts(options)
 
 
@@ -91,11 +100,11 @@ def examples(options: dict, split: str, seed: int) -> list[Example]:
     Whole files go to one side, by the hash of their text; a chunk that both sides have (a licence header) is
     left out of the test side.
     """
-    check_options("codebase", options, OPTIONS)
+    size = _chunk_size(options)
     texts = _texts(options)
     test_texts = held_out(texts)
-    train = dict.fromkeys(c for text in texts if text not in test_texts for c in chunks(text))
-    test = dict.fromkeys(c for text in texts if text in test_texts for c in chunks(text) if c not in train)
+    train = dict.fromkeys(c for text in texts if text not in test_texts for c in chunks(text, size))
+    test = dict.fromkeys(c for text in texts if text in test_texts for c in chunks(text, size) if c not in train)
     pieces = list(test if split == "test" else train)
     order = np.random.default_rng([seed, split == "test"]).permutation(len(pieces))
     return [Example("", pieces[i]) for i in order]

@@ -186,6 +186,8 @@ def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
         ("jsonl", {"path": "/"}, "directory"),
         ("jsonl", {"file": "x"}, "known options: answer_field"),
         ("codebase", {"directory": "/no/such/folder"}, "not a directory"),
+        ("codebase", {"chunk_characters": 0}, "at least 1"),
+        ("codebase", {"chunk_characters": "short"}, "must be a int"),
         ("hub", {}, "needs the option name"),
         ("hub", {"name": "a/b", "split": "train"}, "no option 'split'"),
         ("hub", {"name": "a/b", "test_split": "train"}, "are the same"),
@@ -211,6 +213,11 @@ def test_unknown_split_is_a_programming_error():
 
 
 # --- source files ---------------------------------------------------------------------------------
+
+
+def test_chunks_of_a_codebase_can_be_shorter():
+    texts = [e.completion for e in load_examples("codebase", {"chunk_characters": 24}, "train", 200, 0)]
+    assert max(map(len, texts)) <= 24 < max(len(e.completion) for e in load_examples("codebase", {}, "train", 9, 0))
 
 
 def test_the_standard_library_stands_in_for_a_private_codebase():

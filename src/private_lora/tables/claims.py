@@ -18,6 +18,7 @@ MET, MISSED, NO_DATA, NO_TARGET, FAILS = "met", "MISSED", "no data", "no target"
 NAMES = {"DTok-SC": "per-token/per-channel", "DTen-ST": "per-tensor", "ST-ST": "static"}
 PLAIN, OUTLIER = "mini-llama", "mini-llama-outlier"
 FAILING_RATIO = 1.05
+SEEN_INFLATION = 2.0
 # Overflow is silent in the scheme: a sum wraps around modulo 2^27, far from any noise.
 WRAP_AROUND = 2.0**26
 
@@ -102,14 +103,20 @@ def _inflation(data: Data) -> Iterator[dict]:
     published = data.published_values
     published = published[(published["item"] == PUBLISHED_STEPS) & (published["metric"] == "grad_norm_ratio_to_clear_step1")]
     least = published["value"].iloc[0] if len(published) else np.nan
-    simulated = runs[(runs["stage"] == "inflation") & (runs["backend"] == "glwe_simulated")]
+    simulated = runs[(runs["stage"] == "inflation") & (runs["backend"] == "glwe_simulated") & (runs["model"] == PLAIN)]
     real = runs[runs["backend"] == "glwe"]
+    # A real run is a few tokens long, so its clear gradient is large and the same noise stands out less.
+    targets = {
+        "glwe_simulated": (least, f">= {least:g} (published, step 1)"),
+        "glwe": (SEEN_INFLATION, f">= {SEEN_INFLATION:g}"),
+    }
     for name, found in (("glwe_simulated", simulated), ("glwe", real)):
         for rows in ("reference", "exact"):
             chosen = found[found["constant_rows"] == rows]
             values, target, meets, worst = chosen["grad_norm_median_over_float"], "none", None, max
-            if rows == "reference" and np.isfinite(least):
-                target, meets, worst = f">= {least:g} (published, step 1)", lambda v: v >= least, min
+            enough, wanted = targets[name]
+            if rows == "reference" and np.isfinite(enough):
+                target, meets, worst = wanted, lambda v, enough=enough: v >= enough, min
             if rows == "exact" and name == "glwe_simulated":
                 target, meets = "<= 1.05", lambda v: v <= 1.05
             text = f"{name}, constant rows {rows}: median gradient norm over float"
