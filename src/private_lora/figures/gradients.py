@@ -23,11 +23,13 @@ from private_lora.publish_runs import rows_of, series_of
 from private_lora.tables.convergence import inflation_runs
 from private_lora.tables.encryption import encrypted_steps, published_steps
 
+FEW_STEPS = 6
+
 
 def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Per step: loss minus the exact integer twin's and gradient norm over it; the published pair beside."""
     steps = encrypted_steps(data)
-    steps = steps[(steps["backend"] != "integer") | (steps.get("label") != "integer")]
+    steps = steps[steps["backend"] != "integer"]  # the line at zero
     published = published_steps(data)
     published = published[published["label"].str.endswith("FHE")].assign(backend="published")
     figure, axes = panels(1, 3, height=3.6)
@@ -60,7 +62,7 @@ def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str)
             mean.index,
             mean,
             label=name,
-            linestyle="--" if "reference" in label else "-",
+            linestyle="--" if "reference" in label or "disable" in label else "-",
             markersize=4,
             **style,
         )
@@ -110,10 +112,12 @@ def _inflation_panel(data: Data, runs: pd.DataFrame, metric: str, ax: Axes, poin
         name = f"{label if rows != 'exact' else label + ', exact rows'} ({basis})"
         style = {"color": BACKEND_COLOURS[backend], "linestyle": "--" if rows == "reference" else "-"}
         style |= {"linewidth": 3, "alpha": 0.35} if backend == "float" else {}
+        if len(table) < FEW_STEPS:
+            style["marker"] = "s" if rows == "reference" else "o"  # one step is no line
         ax.plot(table.index, table.mean(axis=1), label=name, **style)
         points.add(panel, name, table.index, table.mean(axis=1), basis, table.min(axis=1), table.max(axis=1))
         drawn = True
     if not drawn:
         return say_no_data(ax)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return log_y(ax)
