@@ -17,7 +17,7 @@ from private_lora.figures.style import (
     study_name,
 )
 from private_lora.publish_data import Data
-from private_lora.publish_names import bits_label, in_order
+from private_lora.publish_names import DEFAULT_PAIR, bits_label, in_order
 from private_lora.publish_runs import rows_of
 from private_lora.registry import BACKENDS
 from private_lora.tables.encryption import STAGE_TIMES
@@ -36,8 +36,17 @@ def time_by_stage(data: Data) -> tuple[Figure, pd.DataFrame]:
     for model, ax in zip(models, axes[0], strict=True):
         _stage_bars(data, runs[runs["model"] == model], ax, points, model)
         ax.set_ylabel("time over the run, evaluation included (s)")
-    legend_below(figure, axes[0], columns=4)
+    legend_below(figure, axes[0], columns=3)
     return figure, points.frame()
+
+
+def _hatch(run) -> str | None:
+    """What tells the bars of one backend apart."""
+    if run["constant_rows"] == "reference":
+        return "//"
+    if run["variant"] == "disable":
+        return ".."
+    return "xx" if run["backend"] == "integer" and run["quantizer"] != DEFAULT_PAIR else None
 
 
 def _stage_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> None:
@@ -55,14 +64,13 @@ def _stage_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model:
     width = 0.85 / len(bars)
     for i, (run, values) in enumerate(bars):
         name = f"{run['label']} ({run['basis']})"
-        hatch = "//" if run["constant_rows"] == "reference" else ".." if run["variant"] == "disable" else None
         place = np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width
         ax.bar(
             place,
             values,
             width,
             color=BACKEND_COLOURS.get(run["backend"], GREY),
-            hatch=hatch,
+            hatch=_hatch(run),
             label=name,
             edgecolor="white",
             linewidth=0.4,
