@@ -17,6 +17,8 @@ rule finetune:
     threads: 1
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.runs[w.run_id]),
+        # GLWE is bound by memory bandwidth: two at once take as long as one after the other. The profile allows one.
+        memory_bus=lambda w: int(STUDY.runs[w.run_id].backend == "glwe"),
     params:
         spec=lambda w: STUDY.runs[w.run_id].to_json(),
         code=lambda w: fingerprint(STUDY.runs[w.run_id]),
