@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from private_lora.backends import load as load_backend
+from private_lora.evaluation import to_tensors
 from private_lora.models import model_hash
 from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
-from private_lora.registry import BACKENDS, load_object
+from private_lora.registry import BACKENDS
 from private_lora.spec import RunSpec
 from private_lora.training import Run, evaluate, prepare, record_step, train
 
@@ -46,10 +48,10 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True)
 
 def train_elsewhere(run: Run, progress: bool) -> dict:
     """Facts from a backend that trains with its own loop, on the same batches, adapter, optimizer and schedule."""
-    backend = load_object(BACKENDS[run.spec.backend].path)(device=run.spec.device)
+    backend = load_backend(run.spec.backend, device=run.spec.device)
 
     def batch(i: int) -> dict:
-        return {key: torch.from_numpy(values) for key, values in run.batches.batch(i).items()}
+        return to_tensors(run.batches.batch(i))
 
     def on_step(step, loss, grad_norm, learning_rate, step_time_s):
         run.train_tokens += int(batch(step - 1)["attention_mask"].sum())

@@ -57,7 +57,6 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=None, help="optimizer steps (default: the preset's)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
-    parser.add_argument("--tokenizer", type=Path, default=None, help="take the tokenizer of this model directory")
     parser.add_argument("--save-every", type=int, default=500, help="steps between early saves of the weights")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model: faster, needs a C++ compiler")
 

@@ -16,7 +16,7 @@ from private_lora.data import load_examples
 from private_lora.encoding import Batches, encode, encoding_report
 from private_lora.evaluation import evaluate_loss, greedy_answers, to_tensors
 from private_lora.linear import Quantization, Session, calibrate, split_model
-from private_lora.metrics import exact_match, perplexity
+from private_lora.metrics import exact_match, perplexity, running_mean
 from private_lora.models import load_base
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
@@ -183,8 +183,7 @@ def train_step(run: Run) -> None:
     spec, start = run.spec, time.perf_counter()
     arrays = run.batches.batch(run.step)
     learning_rate = run.scheduler.get_last_lr()[0]
-    # Dropout is a function of (seed, step): the same for every backend, and the same after a resume.
-    torch.manual_seed(spec.seed * 1_000_003 + run.step)
+    seed_dropout(spec, run.step)
     run.session.backend.start_step(run.step)
     loss = run.model(**to_tensors(arrays)).loss
     value = loss.item()
@@ -200,6 +199,11 @@ def train_step(run: Run) -> None:
     record_step(run, value, norm, learning_rate, time.perf_counter() - start)
 
 
+def seed_dropout(spec: RunSpec, step: int) -> None:
+    """Make the dropout of a step (counted from 0) a function of (seed, step): the same for every backend and after a resume."""
+    torch.manual_seed(spec.seed * 1_000_003 + step)
+
+
 def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:
     """Rows of one training step; counts it."""
     run.step += 1
@@ -207,7 +211,7 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
     run.seconds += seconds
     columns = {"phase": "train", "step": run.step}
     run.recorder.add("loss", loss, "nats", **columns)
-    run.recorder.add("running_mean_loss", sum(run.losses) / len(run.losses), "nats", **columns)
+    run.recorder.add("running_mean_loss", running_mean(run.losses)[-1], "nats", **columns)
     run.recorder.add("grad_norm", grad_norm, "", **columns)
     run.recorder.add("learning_rate", learning_rate, "", **columns)
     run.recorder.add("step_time_s", seconds, "s", **columns)

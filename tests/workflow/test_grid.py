@@ -1,10 +1,13 @@
 """Which jobs the configurations of the repository schedule."""
 
+import re
+import shlex
 from collections import Counter
 
 import pytest
 from workflow_tree import ROOT, copy_tree
 
+from private_lora.cli import build_parser
 from private_lora.config import load_study, read_yaml
 
 
@@ -44,3 +47,13 @@ def test_pretrain_is_there_on_request(tree):
     assert result.returncode == 0, result.stdout
     assert "pretrain_mini_llama" in result.stdout
     assert "finetune" not in result.stdout
+
+
+def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
+    result = tree.snakemake("--dry-run", "--printshellcmds", "--configfile", "config/smoke.yaml", "--", "all", "pretrain")
+    assert result.returncode == 0, result.stdout
+    lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
+    commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
+    assert {"finetune", "latency", "collect", "prepare", "table", "figure", "pretrain"} == {c[0] for c in commands}
+    for command in commands:
+        build_parser(command[0]).parse_args(command)

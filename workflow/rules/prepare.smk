@@ -40,13 +40,10 @@ rule pretrain_mini_llama:
 
 
 rule pretrain_nano:
-    input:
-        tokenizer="results/pretrain/mini-llama/tokenizer.json",
     output:
         model="results/pretrain/nano/model.safetensors",
     log:
         "results/pretrain/nano.log",
     threads: ALL_CORES
     shell:
-        "python -m private_lora pretrain --preset nano --threads {threads}"
-        " --tokenizer $(dirname {input.tokenizer}) --out $(dirname {output.model}) > {log} 2>&1"
+        "python -m private_lora pretrain --preset nano --threads {threads}" " --out $(dirname {output.model}) > {log} 2>&1"

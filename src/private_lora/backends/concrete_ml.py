@@ -25,6 +25,7 @@ import torch
 from private_lora.backends.concrete_ml_clear import clear_layer_output, concrete_ml_surroundings
 from private_lora.backends.concrete_ml_meter import Meter, install
 from private_lora.errors import UserError
+from private_lora.training import seed_dropout
 
 __all__ = ["ConcreteMLBackend", "clear_layer_output"]
 
@@ -111,8 +112,7 @@ class StepLoader:
         for i in range(len(self)):
             batch = self._batch(i)
             learning_rate = self._trainer.lr_scheduler.get_last_lr()[0]
-            # The dropout of step i is a function of (seed, i), as in our own loop.
-            torch.manual_seed(self._spec.seed * 1_000_003 + i)
+            seed_dropout(self._spec, i)
             start = time.perf_counter()
             yield batch
             self._report(i + 1, learning_rate, time.perf_counter() - start)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from private_lora.errors import UserError
 from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
 from private_lora.figures.losses import final_loss_vs_bits, loss_curves
 from private_lora.figures.style import STYLE, plt, write_figure
 from private_lora.figures.times import latency_by_backend, time_by_stage
 from private_lora.publish_data import Data
+from private_lora.registry import check_name
 
 FIGURES = {
     "loss_curves": loss_curves,
@@ -23,8 +23,7 @@ FIGURES = {
 
 def make_figure(name: str, data_dir: str | Path, out: str | Path) -> None:
     """Write figure `name` as `out` (.png) with .pdf and .csv beside it; UserError on an unknown name."""
-    if name not in FIGURES:
-        raise UserError(f"unknown figure {name!r}: known are {', '.join(FIGURES)}")
+    check_name("figure", name, FIGURES)
     with plt.rc_context(STYLE):
         figure, points = FIGURES[name](Data(data_dir))
         write_figure(figure, points, out)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from private_lora.errors import UserError
 from private_lora.publish_data import Data
+from private_lora.registry import check_name
 from private_lora.tables.claims import claims
 from private_lora.tables.comparison import published_comparison
 from private_lora.tables.convergence import final_loss, gradient_inflation, runs
 from private_lora.tables.encryption import encrypted_vs_clear, encryption_counters
 from private_lora.tables.latency import latency
-from private_lora.tables.render import to_markdown, write_table
+from private_lora.tables.render import write_table
 
 TABLES = {
     "final_loss": final_loss,
@@ -27,16 +27,8 @@ TABLES = {
 
 def make_table(name: str, data_dir: str | Path, out: str | Path) -> None:
     """Write table `name` as `out` (.csv) with .md, .tex and .html beside it; UserError on an unknown name."""
-    if name not in TABLES:
-        raise UserError(f"unknown table {name!r}: known are {', '.join(TABLES)}")
+    check_name("table", name, TABLES)
     write_table(TABLES[name](Data(data_dir)), out)
 
 
-def make_claims(data_dir: str | Path, out: str | Path) -> str:
-    """Write the claims table, and return it as Markdown for the terminal."""
-    table = claims(Data(data_dir))
-    write_table(table, out)
-    return to_markdown(table)
-
-
-__all__ = ["TABLES", "make_claims", "make_table", "write_table"]
+__all__ = ["TABLES", "make_table", "write_table"]
