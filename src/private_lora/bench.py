@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from private_lora.backends import load
-from private_lora.linear import NoiseMeter
 from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
+from private_lora.session import NoiseMeter
 from private_lora.spec import LatencySpec
 
 
@@ -108,8 +108,8 @@ def _one_product(client, server, x: np.ndarray, weight: np.ndarray) -> tuple[dic
         "encrypt_time_s": (times[1] - times[0], "s"),
         "matmul_time_s": (times[2] - times[1], "s"),
         "decrypt_time_s": (times[3] - times[2], "s"),
-        "upload_ciphertext_bytes": (len(question.to_bytes()) if encrypted else 0, "B"),
-        "download_ciphertext_bytes": (len(answer.to_bytes()) if encrypted else 0, "B"),
+        "upload_ciphertext_bytes": (question.byte_count if encrypted else 0, "B"),
+        "download_ciphertext_bytes": (answer.byte_count if encrypted else 0, "B"),
     }
     return stages, error
 

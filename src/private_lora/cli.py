@@ -22,6 +22,7 @@ FINETUNE_FLAGS = {
     "activation-bits": (int, "2 to 16; not for backend float"),
     "weight-bits": (int, "2 to 16; not for backend float"),
     "constant-rows": (str, "exact, or reference for the reference implementation's scale of 1"),
+    "share-inputs": (bool, "layers with the same input (q, k, v; gate, up) are one remote call"),
     "learning-rate": (float, "peak learning rate"),
     "lora-rank": (int, "rank of the adapter"),
     "steps": (int, "optimizer steps"),
@@ -59,7 +60,8 @@ def _add_finetune(parser) -> None:
     parser.add_argument("--data-options", type=json.loads, help='JSON, e.g. \'{"path": "problems.jsonl"}\'')
     parser.add_argument("--backend-options", type=json.loads, help="JSON")
     for flag, (kind, text) in FINETUNE_FLAGS.items():
-        parser.add_argument(f"--{flag}", type=kind, help=text)
+        how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{flag}", help=text, **how)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(handler=_finetune)
 

@@ -1,185 +1,104 @@
-"""The split linear layer: the frozen product runs at a backend, forward and backward; everything else stays with the client."""
+"""Split linear layers: frozen products run at a backend, forward and backward; everything else stays with the client."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import nn
 
-from private_lora.backends.arithmetic import ExactProduct
-from private_lora.backends.base import Backend, Counters
 from private_lora.errors import UserError
-from private_lora.quantization import dequantize_product, quantize_activations, quantize_weight, value_range
+from private_lora.remote_product import RemoteProduct
+from private_lora.session import Session
+
+# Names of layers that their parent module calls with one and the same tensor.
+SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-@dataclass(frozen=True)
-class Quantization:
-    """How a run quantizes, forward and backward alike; None bits for a backend that does not."""
+class _GroupFunction(torch.autograd.Function):
+    """All y_i = x W_i of a group, and dx = sum of g_i W_i^T, at the backend; the W_i are frozen, so they have no gradient."""
 
-    activation_quantizer: str
-    weight_quantizer: str
-    activation_bits: int | None
-    weight_bits: int | None
-    constant_rows: str = "exact"
+    @staticmethod
+    def forward(ctx, x, group):
+        ctx.group = group
+        return group.outputs(x)
 
-
-@dataclass
-class Stages:
-    """Seconds spent in each stage of the remote products of a run, and what was seen on the way."""
-
-    quantize_s: float = 0.0
-    encrypt_s: float = 0.0
-    matmul_s: float = 0.0
-    decrypt_s: float = 0.0
-    remote_rows: int = 0
-    backward_rows: int = 0
-    zero_backward_rows: int = 0
+    @staticmethod
+    def backward(ctx, *gradients):
+        # Not called for the first q, k, v: their input needs no gradient, as nothing before them is trained.
+        # Of an output that nothing was computed from, torch passes zeros.
+        return ctx.group.input_gradient(gradients), None
 
 
-@dataclass
-class NoiseMeter:
-    """Error of decrypted accumulators against the exact integer product, in integer units."""
+class LayerGroup:
+    """Layers with the same input, often only one: a single product forward and a single one backward serve them all.
 
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-    largest: int = 0
+    Forward, each weight is quantized by itself and stands beside the others, so outputs are those of separate layers.
+    Backward, the gradients form one row, quantized jointly, and the weights one matrix: the server adds up dx itself.
 
-    def add(self, error: np.ndarray) -> None:
-        """Take in one matrix of errors."""
-        self.count += error.size
-        self.total += float(error.sum())
-        self.squares += float((error.astype(np.float64) ** 2).sum())
-        self.largest = max(self.largest, int(np.abs(error).max()))
+    weights: float32, inputs x outputs each. inputs: their number. widths: numbers of outputs. Raises UserError, naming the
+    group, if the backend refuses a weight.
+    """
 
-    @property
-    def std(self) -> float:
-        """Standard deviation over everything seen; NaN before anything was."""
-        if not self.count:
-            return float("nan")
-        mean = self.total / self.count
-        return float(np.sqrt(max(0.0, self.squares / self.count - mean * mean)))
+    def __init__(self, session: Session, weights: list[np.ndarray], name: str):
+        self._session = session
+        self.inputs, self.widths = len(weights[0]), [weight.shape[1] for weight in weights]
+        joint = np.concatenate(weights, axis=1)
+        self._forward = RemoteProduct(session, joint, f"{name} forward", self.widths)
+        self._backward = self._backward_product(joint, name)
+        self._forget()
 
-
-@dataclass
-class Session:
-    """What all remote layers of one run share: backend, quantization, the client's keys, stage times."""
-
-    backend: Backend
-    quantization: Quantization
-    stages: Stages = field(default_factory=Stages)
-    noise: NoiseMeter = field(default_factory=NoiseMeter)
-    products: list[RemoteProduct] = field(default_factory=list)
-    keys: object = None
-    calibrating: bool = False
-    before: Counters = field(default_factory=Counters)
-    """What the run had counted when it was interrupted."""
-
-    @property
-    def counters(self) -> Counters:
-        """Counters of all clients and servers."""
-        return sum((p.server.counters + p.client.counters for p in self.products), self.before)
-
-    @property
-    def public_material_bytes(self) -> int:
-        """Size of what the server gets once per key: 0 for a backend that needs no evaluation key."""
-        material = self.products[0].client.public_material() if self.products else None
-        return 0 if material is None else len(material.to_bytes())
-
-    def resume(self, stages: dict, noise: dict, counters: dict) -> None:
-        """Count on from an interrupted run."""
-        self.stages, self.noise, self.before = Stages(**stages), NoiseMeter(**noise), Counters(**counters)
-
-
-class RemoteProduct:
-    """x W for one weight (K x D) and one direction, through a backend: quantize, encrypt, multiply, decrypt, dequantize."""
-
-    def __init__(self, session: Session, weight: np.ndarray, name: str):
-        self.session, self.name = session, name
-        self.calibrated_range: tuple[float, float] | None = None
-        q = session.quantization
-        if q.weight_bits is None:
-            self._quantized, integers = None, weight
-        else:
-            self._quantized = quantize_weight(weight, q.weight_bits, q.weight_quantizer, q.constant_rows)
-            integers = self._quantized.values
+    def _backward_product(self, joint: np.ndarray, name: str) -> RemoteProduct:
         try:
-            self.plan = session.backend.plan(integers, q.activation_bits)
-        except ValueError as error:
-            raise UserError(f"layer {name}: {error}") from None
-        self.client = session.backend.client(self.plan, session.keys)
-        session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
-        self.server = session.backend.server(self.plan, integers)
-        measures_noise = self._quantized is not None and not self.plan.exact
-        self._truth = ExactProduct(integers, q.activation_bits) if measures_noise else None
-        self._weight = weight if q.activation_quantizer == "static_per_tensor" else None
-        session.products.append(self)
+            return RemoteProduct(self._session, np.ascontiguousarray(joint.T), f"{name} backward")
+        except UserError as error:
+            hint = ", or share_inputs: false, for fewer inputs" if len(self.widths) > 1 else ""
+            raise UserError(f"{error}{hint}") from None
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """float32 T x D from float32 T x K."""
-        if self.session.calibrating:
-            return self._calibrate(x)
-        if self._quantized is None:
-            return self._remote(x)
-        q, stages = self.session.quantization, self.session.stages
-        start = time.perf_counter()
-        rows = quantize_activations(x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range)
-        quantized_at = time.perf_counter()
-        product = self._remote(rows.values)
-        decrypted_at = time.perf_counter()
-        y = dequantize_product(product, rows, self._quantized)
-        stages.quantize_s += quantized_at - start + time.perf_counter() - decrypted_at
-        if self._truth is not None:
-            self.session.noise.add(product - self._truth(rows.values))
+    def _forget(self) -> None:
+        self._input, self._state, self._waiting = None, None, {}
+
+    def output(self, member: int, x: torch.Tensor) -> torch.Tensor:
+        """x W of one member (by position) for x of shape (..., inputs).
+
+        The first member to ask computes for all; the outputs wait, with x, until each member has taken its own. One that asks
+        twice, with another x, with x modified in place or with a new need for gradients, makes a computation of its own.
+        """
+        version = None if x.is_inference() else x._version
+        state = version, torch.is_grad_enabled() and x.requires_grad
+        if x is not self._input or state != self._state or member not in self._waiting:
+            self._forget()
+            self._waiting = dict(enumerate(_GroupFunction.apply(x, self)))
+            self._input, self._state = x, state
+        y = self._waiting.pop(member)
+        if not self._waiting:
+            self._forget()
         return y
 
-    def _remote(self, x: np.ndarray) -> np.ndarray:
-        """The backend's answer, its stages timed and its ciphertexts measured."""
-        stages, counters = self.session.stages, self.client.counters
-        times = [time.perf_counter()]
-        question = self.client.encrypt(x)
-        times.append(time.perf_counter())
-        answer = self.server.matmul(question)
-        times.append(time.perf_counter())
-        product = self.client.decrypt(answer)
-        times.append(time.perf_counter())
-        if self.plan.security_bits:
-            counters.upload_ciphertext_bytes += len(question.to_bytes())
-            counters.download_ciphertext_bytes += len(answer.to_bytes())
-        stages.encrypt_s += times[1] - times[0]
-        stages.matmul_s += times[2] - times[1]
-        stages.decrypt_s += times[3] - times[2]
-        stages.remote_rows += len(x)
-        return product
+    def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The products of all members, without gradients."""
+        parts = np.split(self._forward(_rows(x)), np.cumsum(self.widths)[:-1], axis=1)
+        return tuple(_tensor(part, x) for part in parts)
 
-    def _calibrate(self, x: np.ndarray) -> np.ndarray:
-        """The float product, with the range of x remembered."""
-        low, high = value_range(x)
-        if self.calibrated_range is not None:
-            low, high = min(low, self.calibrated_range[0]), max(high, self.calibrated_range[1])
-        self.calibrated_range = (low, high)
-        return x @ self._weight
-
-
-class _SplitFunction(torch.autograd.Function):
-    """y = x W and dx = g W^T at the backend; W is frozen, so there is no gradient of it."""
-
-    @staticmethod
-    def forward(ctx, x, layer):
-        ctx.layer = layer
-        return layer.rows_through(layer.forward_product, x)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        # Not called for the first q, k, v: their input needs no gradient, as nothing before them is trained.
-        stages = ctx.layer.session.stages
-        rows = gradient.detach().reshape(-1, gradient.shape[-1])
+    def input_gradient(self, gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Gradient of the shared input from those of all members' outputs; counts rows, and those that are zero throughout."""
+        rows = np.concatenate([_rows(gradient) for gradient in gradients], axis=1)
+        stages = self._session.stages
         stages.backward_rows += len(rows)
-        stages.zero_backward_rows += int((rows == 0).all(dim=1).sum())
-        return ctx.layer.rows_through(ctx.layer.backward_product, gradient), None
+        stages.zero_backward_rows += len(rows) - int(rows.any(axis=1).sum())
+        return _tensor(self._backward(rows), gradients[0])
+
+
+def _rows(x: torch.Tensor) -> np.ndarray:
+    """A tensor's last axis as rows, float32 T x K."""
+    return x.detach().reshape(-1, x.shape[-1]).to("cpu", torch.float32).numpy()
+
+
+def _tensor(rows: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    """Rows in the shape, type and device of another tensor, but for the size of the last axis."""
+    y = torch.from_numpy(np.ascontiguousarray(rows))
+    return y.reshape(*like.shape[:-1], -1).to(like.device, like.dtype)
 
 
 class SplitLinear(nn.Module):
@@ -188,26 +107,16 @@ class SplitLinear(nn.Module):
     `weight` stays visible as a frozen parameter of the base layer's own layout, so that peft can inspect it.
     """
 
-    def __init__(self, base: nn.Module, session: Session, name: str):
+    def __init__(self, base: nn.Module, group: LayerGroup, member: int):
         super().__init__()
-        self.session = session
         self.weight, self.bias = base.weight, base.bias
-        weight = input_output_weight(base)
-        self.in_features, self.out_features = weight.shape
-        self.forward_product = RemoteProduct(session, weight, f"{name} forward")
-        self.backward_product = RemoteProduct(session, np.ascontiguousarray(weight.T), f"{name} backward")
+        self.in_features, self.out_features = group.inputs, group.widths[member]
+        self._group, self._member = group, member
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x W + b for x of shape (..., inputs)."""
-        y = _SplitFunction.apply(x, self)
+        y = self._group.output(self._member, x)
         return y if self.bias is None else y + self.bias
-
-    @staticmethod
-    def rows_through(product: RemoteProduct, x: torch.Tensor) -> torch.Tensor:
-        """The product over the last axis of a tensor of any shape, back on its device and in its type."""
-        rows = x.detach().reshape(-1, x.shape[-1]).to("cpu", torch.float32).numpy()
-        y = torch.from_numpy(np.ascontiguousarray(product(rows)))
-        return y.reshape(*x.shape[:-1], -1).to(x.device, x.dtype)
 
 
 def input_output_weight(layer: nn.Module) -> np.ndarray:
@@ -219,14 +128,36 @@ def input_output_weight(layer: nn.Module) -> np.ndarray:
     return np.ascontiguousarray((weight.T if kind == "Linear" else weight).numpy())
 
 
-def split_model(peft_model: nn.Module, session: Session) -> int:
-    """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place."""
+def split_model(peft_model: nn.Module, session: Session, share_inputs: bool) -> int:
+    """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place.
+
+    share_inputs: whether layers with the same input are one remote call. Raises UserError on a layer that cannot be split, or
+    whose weight the backend refuses.
+    """
     from peft.tuners.lora import LoraLayer
 
-    found = [(name, m) for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)]
-    for name, module in found:
-        module.base_layer = SplitLinear(module.base_layer, session, name.removeprefix("base_model.model."))
+    found = {name: m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
+    for names in _groups(found, share_inputs):
+        weights = [input_output_weight(found[name].base_layer) for name in names]
+        group = LayerGroup(session, weights, _joint_name(names).removeprefix("base_model.model."))
+        for member, name in enumerate(names):
+            found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
     return len(found)
+
+
+def _groups(names: Iterable[str], share_inputs: bool) -> list[list[str]]:
+    """The names, those of layers with the same input together, each group where its first member stands."""
+    groups: dict = {}
+    for name in names:
+        parent, _, own_name = name.rpartition(".")
+        shared = next((s for s in SHARED_INPUTS if own_name in s), None) if share_inputs else None
+        groups.setdefault((parent, shared) if shared else name, []).append(name)
+    return list(groups.values())
+
+
+def _joint_name(names: list[str]) -> str:
+    """Such as `layers.0.self_attn.q_proj+k_proj+v_proj`; a single name stays what it is."""
+    return "+".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
 
 
 def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int) -> None:

@@ -97,6 +97,14 @@ def quantize_weight(weight: np.ndarray, bits: int, quantizer: str, constant_rows
     return Quantized(np.ascontiguousarray(values.T), scale[None, :], zero_point[None, :], bits)
 
 
+def concatenate_outputs(weights: list[Quantized]) -> Quantized:
+    """Quantized weights of the same inputs and bits side by side, each with its own scales and zero points."""
+    if len(weights) == 1:
+        return weights[0]
+    columns = {name: np.concatenate([getattr(w, name) for w in weights], axis=1) for name in ("values", "scale", "zero_point")}
+    return Quantized(**columns, bits=weights[0].bits)
+
+
 def dequantize_product(product: np.ndarray, x: Quantized, weight: Quantized) -> np.ndarray:
     """float32 x W (T x D) from the server's integer product of the shifted integers (T x D, int64).
 

@@ -33,6 +33,13 @@ BACKENDS = {
         "private_lora.backends.glwe_simulated:GlweSimulatedBackend", "matmul", True, False, "simulated"
     ),
     "glwe": BackendEntry("private_lora.backends.glwe:GlweBackend", "matmul", True, True, "measured", ("cpu", "cuda")),
+    "packed": BackendEntry("private_lora.backends.packed:PackedBackend", "matmul", True, True, "measured", ("cpu", "cuda")),
+    "packed_approx": BackendEntry(
+        "private_lora.backends.packed_approx:PackedApproxBackend", "matmul", True, True, "measured", ("cpu", "cuda")
+    ),
+    "packed_simulated": BackendEntry(
+        "private_lora.backends.packed_approx:PackedSimulatedBackend", "matmul", True, False, "simulated"
+    ),
     "concrete_ml": BackendEntry("private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"),
 }
 

@@ -74,6 +74,11 @@ def _check_number(name: str, value, low: float) -> None:
         raise UserError(f"{name} must be a number of at least {low}, not {value!r}")
 
 
+def _check_boolean(name: str, value) -> None:
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false, not {value!r}")
+
+
 def check_bits(name: str, value) -> None:
     """Nothing if `value` is a bit-width that the quantizers support; raises UserError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
@@ -82,7 +87,10 @@ def check_bits(name: str, value) -> None:
 
 @dataclass(frozen=True)
 class RunSpec(_Spec):
-    """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike."""
+    """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike.
+
+    share_inputs: q, k, v are one remote call, and gate, up another; a backend of kind `trainer` has layers of its own.
+    """
 
     run_id: str
     model: str
@@ -100,6 +108,7 @@ class RunSpec(_Spec):
     activation_bits: int | None = None
     weight_bits: int | None = None
     constant_rows: str = "exact"
+    share_inputs: bool = True
     lora_rank: int = 8
     lora_alpha: float = 32
     lora_dropout: float = 0.01
@@ -141,6 +150,8 @@ class RunSpec(_Spec):
             _check_integer(name, getattr(self, name), 0)
         for name in ("lora_alpha", "lora_dropout", "learning_rate", "weight_decay", "max_grad_norm"):
             _check_number(name, getattr(self, name), 0)
+        for name in ("share_inputs", "count_padding"):
+            _check_boolean(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

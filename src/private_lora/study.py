@@ -131,6 +131,8 @@ def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
         variant = " ".join(v for v in (backend.get("variant"), group.get("variant")) if v)
         common = fixed | {"stage": stage, "backend": backend["name"], "variant": variant}
         common |= {"backend_options": backend.get("options", {})}
+        if BACKENDS[backend["name"]].kind == "trainer":
+            common["share_inputs"] = False  # its layers are its own
         for quantization, seed in itertools.product(_quantizations(config, group, backend["name"]), seeds):
             values = common | quantization | {"seed": seed}
             yield RunSpec.from_dict(values | {"run_id": run_id(values)})

@@ -15,11 +15,12 @@ from private_lora.checkpoints import Checkpoint
 from private_lora.data import load_examples
 from private_lora.encoding import Batches, encode, encoding_report
 from private_lora.evaluation import evaluate_loss, greedy_answers, to_tensors
-from private_lora.linear import Quantization, Session, calibrate, split_model
+from private_lora.linear import calibrate, split_model
 from private_lora.metrics import exact_match, perplexity, running_mean
 from private_lora.models import load_base
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
+from private_lora.session import Quantization, Session
 from private_lora.spec import RunSpec
 
 GENERATED_TOKENS = 64
@@ -131,10 +132,10 @@ def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
 def make_session(model: torch.nn.Module, spec: RunSpec) -> Session:
     """The model's frozen layers at the spec's backend, static ranges calibrated."""
     options = dict(spec.backend_options)
-    if spec.backend == "glwe_simulated":
+    if BACKENDS[spec.backend].basis == "simulated":
         options.setdefault("seed", spec.seed)
     session = Session(load_backend(spec.backend, device=spec.device, **options), quantization_of(spec))
-    split_model(model, session)
+    split_model(model, session, spec.share_inputs)
     if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
     return session

@@ -85,6 +85,51 @@ def test_stage_and_group_override_training(config):
     assert run.learning_rate == config["training"]["learning_rate"]
 
 
+def test_layers_share_inputs_unless_a_stage_or_group_says_otherwise(config):
+    del config["sweep"]["training"]
+    (run,) = study_of(sweep(config, seeds=[0], quantizers=[PAIR])).runs.values()
+    assert run.share_inputs is True
+    config["sweep"]["training"] = {"share_inputs": False}
+    (run,) = study_of(config).runs.values()
+    assert run.share_inputs is False
+    config["sweep"]["groups"][0]["training"] = {"share_inputs": True}
+    (run,) = study_of(config).runs.values()
+    assert run.share_inputs is True
+
+
+def test_a_trainer_has_layers_of_its_own_which_share_nothing(config):
+    config["sweep"]["training"] = {"share_inputs": True}
+    runs = study_of(sweep(config, backends=["integer", "concrete_ml"], seeds=[0], quantizers=[PAIR])).runs.values()
+    assert {r.backend: r.share_inputs for r in runs} == {"integer": True, "concrete_ml": False}
+
+
+@pytest.mark.parametrize("name", ["config", "smoke"])
+def test_stages_beside_the_reference_implementation_keep_layers_apart(name):
+    runs = load_study([ROOT / f"config/{name}.yaml"]).runs.values()
+    stages = {stage: {r.share_inputs for r in runs if r.stage == stage} for stage in STAGES}
+    assert all(stages[stage] == {False} for stage in ("sweep", "codebase", "inflation", "encrypted"))
+
+
+@pytest.mark.parametrize("value", ["false", 0, None])
+def test_share_inputs_is_true_or_false(value):
+    values = {"run_id": "a", "model": "nano", "data": "math_problems", "backend": "float"}
+    with pytest.raises(UserError, match="share_inputs must be true or false"):
+        RunSpec.from_dict(values | {"share_inputs": value})
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], True), (["--no-share-inputs"], False), (["--share-inputs"], True)])
+def test_share_inputs_on_the_command_line(flags, expected, tmp_path, monkeypatch):
+    from private_lora import cli, finetuning
+
+    specs = []
+    monkeypatch.setattr(finetuning, "finetune", lambda spec, *_, **__: specs.append(spec) or True)
+    arguments = "finetune --model nano --data math_problems --backend float".split()
+    assert cli.main([*arguments, *flags, "--out", str(tmp_path)]) == 0
+    spec = specs[0].to_dict() | {"share_inputs": not expected}
+    assert cli.main(["finetune", "--spec", json.dumps(spec), *flags, "--out", str(tmp_path)]) == 0
+    assert [s.share_inputs for s in specs] == [expected, expected if flags else not expected]
+
+
 def test_a_spec_survives_its_json(defaults):
     for run in study_of(defaults).runs.values():
         assert RunSpec.from_json(run.to_json()) == run
@@ -122,6 +167,7 @@ def test_groups_that_would_share_a_name_need_a_variant(config):
         ({"training": {"stepz": 1}}, ["training", "'stepz'", "'steps'"]),
         ({"training": {"learning_rate": "2e-3"}}, ["training.learning_rate", "dot before its e"]),
         ({"training": {"steps": True}}, ["training.steps", "whole number"]),
+        ({"sweep": {"training": {"share_inputs": 1}}}, ["sweep.training.share_inputs", "true or false"]),
         ({"training": {"learning_rate": float("nan")}}, ["learning_rate"]),
         ({"training": {"lr_schedule": "cosine"}}, ["training.lr_schedule", "linear, constant"]),
         ({"training": {"data": "gsm"}}, ["'gsm'", "math_problems"]),

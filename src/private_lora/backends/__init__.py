@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+
 from private_lora.registry import BACKENDS, check_name, load_object
 
 
 def load(name: str, device: str = "cpu", **options):
-    """The backend called `name`; raises UserError that lists the known names, or that the device is not supported.
+    """The backend called `name`; raises UserError that lists what is known of names, devices or options.
 
     options: keyword arguments of the backend's class (see its docstring).
     """
     check_name("backend", name, BACKENDS)
     entry = BACKENDS[name]
     check_name(f"device for backend {name}", device, entry.devices)
-    return load_object(entry.path)(device=device, **options)
+    kind = load_object(entry.path)
+    known = [option for option in inspect.signature(kind).parameters if option != "device"]
+    for option in options:
+        check_name(f"option of backend {name}", option, known)
+    return kind(device=device, **options)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 MAGIC = b"PLR1"
+PACK_HEADER_BYTES = 4 + 16 + 32  # magic, key id, SHA-256; the numbers of a message come on top
 
 
 @dataclass(frozen=True)

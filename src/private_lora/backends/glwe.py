@@ -144,6 +144,11 @@ class GlweCiphertext:
     key_id: bytes
     public: GlwePublicMaterial | None = None
 
+    @property
+    def byte_count(self) -> int:
+        """Length of `to_bytes`; only the extension's serialization knows it."""
+        return len(self.to_bytes())
+
     def to_bytes(self) -> bytes:
         """Header and the extension's own serialization."""
         numbers = self.rows, self.columns, int(self.is_result)

@@ -6,7 +6,6 @@ import numpy as np
 
 from private_lora.backends.arithmetic import ExactProduct
 from private_lora.backends.base import (
-    ClearBackend,
     ClearMessage,
     Plan,
     Server,
@@ -14,26 +13,21 @@ from private_lora.backends.base import (
     integer_bits,
 )
 from private_lora.backends.glwe import NOISE_STD, RESULT_BITS, checked_bound
+from private_lora.backends.simulated import SimulatedBackend
 
 
-class GlweSimulatedBackend(ClearBackend):
+class GlweSimulatedBackend(SimulatedBackend):
     """Integer product plus rounded N(0, noise_std^2), wrapped to 27 bits; refuses the same plans as `glwe`.
 
-    seed: of the noise, which protects nothing and so may be reproducible. noise_std: in integer units; the default is what the
-    bundled noise profiles of concrete-ml-extensions show (19.05), see resources/reference.
+    noise_std: in integer units; the default is what the bundled noise profiles of concrete-ml-extensions show (19.05), see
+    resources/reference.
     """
 
     name = "glwe_simulated"
 
     def __init__(self, device: str = "cpu", seed: int = 0, noise_std: float = NOISE_STD):
-        super().__init__(device)
+        super().__init__(device, seed)
         self.noise_std = noise_std
-        self._seed = seed
-        self._generator = np.random.Generator(np.random.PCG64([seed, 0]))
-
-    def start_step(self, step: int) -> None:
-        # In place: the servers hold this generator. A resumed run then sees the noise of an uninterrupted one.
-        self._generator.bit_generator.state = np.random.PCG64([self._seed, step]).state
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
         check_integer_weight(weight)
@@ -50,7 +44,7 @@ class GlweSimulatedBackend(ClearBackend):
         )
 
     def server(self, plan: Plan, weight: np.ndarray) -> GlweSimulatedServer:
-        return GlweSimulatedServer(plan, weight, self._generator)
+        return GlweSimulatedServer(plan, weight, self.generator)
 
 
 class GlweSimulatedServer(Server):

@@ -1,0 +1,113 @@
+"""Tiles of packed bits: the wire form of an answer's matrices, whose values have any number of bits.
+
+A tile is LANES neighbouring columns with all their rows. A value is cut into fields of 8 bits and, for what is left over, of
+4, 2 and 1; a field of f bits of 8 / f rows shares a byte. Fields of a tile follow one another, lowest bits first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from private_lora.crypto.ring import LANES
+
+GROUP = 8  # rows that the smallest field packs together
+CHUNK_ROWS = 64  # of a tile, worked on at once: as float64, a third of a level-1 cache
+CHUNK = CHUNK_ROWS * LANES
+
+
+@dataclass(frozen=True)
+class TiledBits:
+    """rows x columns unsigned values of `bits` bits. data: uint8, tiles x bytes of a tile."""
+
+    data: np.ndarray
+    rows: int
+    columns: int
+    bits: int
+
+    @classmethod
+    def empty(cls, rows: int, columns: int, bits: int) -> TiledBits:
+        """Room for a matrix."""
+        return cls(np.empty((tile_count(columns), tile_bytes(rows, bits)), np.uint8), rows, columns, bits)
+
+    @classmethod
+    def from_bytes(cls, data: memoryview, rows: int, columns: int, bits: int) -> TiledBits:
+        """The matrix whose `data` this is; raises ValueError when the length is another."""
+        shape = tile_count(columns), tile_bytes(rows, bits)
+        if len(data) != shape[0] * shape[1]:
+            raise ValueError(f"{len(data)} bytes are no {rows} x {columns} values of {bits} bits")
+        return cls(np.frombuffer(data, np.uint8).reshape(shape), rows, columns, bits)
+
+
+def tile_count(columns: int) -> int:
+    """Tiles of a matrix: the last one is filled up."""
+    return -(-columns // LANES)
+
+
+def tile_bytes(rows: int, bits: int) -> int:
+    """Bytes of one tile."""
+    return sum(-(-rows * field // 8) for field in _fields(bits)) * LANES
+
+
+def _fields(bits: int) -> list[int]:
+    return [8] * (bits // 8) + [field for field in (4, 2, 1) if bits & field]
+
+
+@numba.njit(nogil=True, cache=True)
+def store_rows(values, rows, first, bits, total_rows, left, data):
+    """Pack the first `rows` of GROUP rows of int64 values into rows first.. (`first` a multiple of GROUP), from column `left` on."""
+    width = values.shape[1]
+    line = np.zeros(-(-width // LANES) * LANES, np.uint8)
+    at, done = 0, 0
+    while done < bits:
+        field = 8 if bits - done >= 8 else 4 if (bits - done) & 4 else 2 if (bits - done) & 2 else 1
+        shared, kept = 8 // field, (1 << field) - 1
+        for row in range(0, rows, shared):
+            source = values[row]
+            for i in range(width):
+                line[i] = (source[i] >> done) & kept
+            for other in range(1, min(shared, rows - row)):
+                source = values[row + other]
+                for i in range(width):
+                    line[i] |= ((source[i] >> done) & kept) << (field * other)
+            _scatter(line.view(np.uint64), data.view(np.uint64), left // LANES, (at + (first + row) // shared * LANES) // 8)
+        at += -(-total_rows // shared) * LANES
+        done += field
+
+
+@numba.njit(nogil=True, cache=True)
+def _scatter(line, data, tile, at):
+    """One row of bytes, eight at a time, to the same place of neighbouring tiles."""
+    words = LANES // 8
+    for i in range(0, line.size, words):
+        target = data[tile + i // words]
+        for word in range(words):
+            target[at + word] = line[i + word]
+
+
+@numba.njit(nogil=True, cache=True)
+def load_tile(tile, rows, total_rows, first, bits, out):
+    """Unpack rows first..first+rows-1 (`first` a multiple of GROUP) of a tile into rows of LANES float64, flat."""
+    whole = bits // 8
+    out[: rows * LANES] = 0
+    at, done = whole * total_rows * LANES, 8 * whole
+    while done < bits:
+        field = 4 if (bits - done) & 4 else 2 if (bits - done) & 2 else 1
+        shared, unit, kept = 8 // field, 2.0 ** (done - 8 * whole), (1 << field) - 1
+        for row in range(rows):
+            source = tile[at + (first + row) // shared * LANES :][:LANES]
+            target = out[row * LANES : (row + 1) * LANES]
+            shift = field * (row % shared)
+            for i in range(LANES):
+                target[i] += ((source[i] >> shift) & kept) * unit
+        at += -(-total_rows // shared) * LANES
+        done += field
+    for start in range(0, rows * LANES, CHUNK):
+        target = out[start : min(start + CHUNK, rows * LANES)]
+        for plane in range(whole - 1, -1, -1):
+            begin = (plane * total_rows + first) * LANES + start
+            source = tile[begin : begin + target.size]
+            for i in range(source.size):
+                target[i] = target[i] * 256.0 + source[i]

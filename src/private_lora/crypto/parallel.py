@@ -1,0 +1,28 @@
+"""Ranges of rows or columns on all threads: kernels release the interpreter lock, so no second OpenMP pool beside torch's."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numba
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="crypto")
+
+
+def in_ranges(kernel, count: int, *arguments, block: int = 1) -> None:
+    """kernel(start, stop, *arguments) over ranges that cover `count` in whole blocks, one range per thread.
+
+    Threads: numba's number (NUMBA_NUM_THREADS, by default all cores).
+    """
+    blocks = -(-count // block)
+    threads = max(1, min(numba.get_num_threads(), blocks))
+    edges = [min(count, block * (blocks * i // threads)) for i in range(threads)] + [count]
+    ranges = list(zip(edges[:-1], edges[1:], strict=True))
+    waiting = [_pool(numba.get_num_threads()).submit(kernel, *r, *arguments) for r in ranges[1:]]
+    kernel(*ranges[0], *arguments)
+    for task in waiting:
+        task.result()
