@@ -7,6 +7,15 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 
 
+def pytest_addoption(parser):
+    parser.addoption("--checked-values", type=float, default=1e6, help="values that test_exactness.py compares with int64")
+
+
+@pytest.fixture
+def checked_values(request):
+    return int(request.config.getoption("--checked-values"))
+
+
 @pytest.fixture(scope="session")
 def tiny_llama_directory(tmp_path_factory):
     """A random one-layer Llama with the built-in tokenizer, written by `save_pretrained`."""

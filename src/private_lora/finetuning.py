@@ -102,6 +102,10 @@ def _add_session_rows(session, add) -> None:
         add("zero_gradient_rows", stages.zero_backward_rows / stages.backward_rows, "fraction")
     if session.products:
         add("security_bits", min(p.plan.security_bits for p in session.products), "bits")
+    for name, unit in (("ring_size", ""), ("log2_q", "bits"), ("failure_log2", "log2 of a probability")):
+        values = [p.plan.parameters[name] for p in session.products if p.plan.parameters.get(name) is not None]
+        if values:
+            add(f"largest_{name}", max(values), unit)
     if session.noise.count:
         add("accumulator_noise_std", session.noise.std, "units")
         add("accumulator_noise_max", session.noise.largest, "units")

@@ -17,8 +17,8 @@ SHORT_PAIRS = {
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = "DTok-SC"
 PAIRS = ("float", *SHORT_PAIRS.values())
-BACKENDS = ("float", "integer", "glwe_simulated", "glwe", "concrete_ml")
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "latency")
+BACKENDS = ("float", "integer", "packed", "packed_approx", "packed_simulated", "glwe_simulated", "glwe", "concrete_ml")
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "latency")
 
 
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:

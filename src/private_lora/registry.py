@@ -62,6 +62,7 @@ PUBLISHED_TABLES = (
     "published_comparison",
     "encryption_counters",
     "gradient_inflation",
+    "packed_training",
     "runs",
     "claims",
 )
@@ -71,6 +72,7 @@ PUBLISHED_FIGURES = (
     "encrypted_minus_clear",
     "time_by_stage",
     "gradient_inflation",
+    "packed_loss",
     "latency_by_backend",
 )
 

@@ -13,7 +13,7 @@ from private_lora.registry import BACKENDS, BUILT_IN_MODELS, check_name
 from private_lora.spec import LatencySpec, RunSpec
 
 # In the order in which their rows are collected; each is a section of the configuration.
-STAGES = ("sweep", "codebase", "inflation", "encrypted")
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed")
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
 

@@ -46,9 +46,11 @@ wildcard_constraints:
 
 
 # The interpreter that runs Snakemake has the package; another `python` on the path may not. And a job uses the threads it
-# is given, no more: Snakemake tells OpenMP and BLAS, the other two have variables of their own. Large pages, where the C
-# library can ask for them: GLWE streams a key of 134 MB for every output, in two thirds of the time with them.
+# is given, no more: Snakemake tells OpenMP and BLAS, the other two have variables of their own. Idle OpenMP threads sleep:
+# spinning, they would hold the cores that the packed client's threads need next. Large pages, where the C library can ask
+# for them: GLWE streams a key of 134 MB for every output, in two thirds of the time with them.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
-    " RAYON_NUM_THREADS=$OMP_NUM_THREADS NUMBA_NUM_THREADS=$OMP_NUM_THREADS GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
+    " RAYON_NUM_THREADS=$OMP_NUM_THREADS NUMBA_NUM_THREADS=$OMP_NUM_THREADS OMP_WAIT_POLICY=PASSIVE"
+    " GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
 )

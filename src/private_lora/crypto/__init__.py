@@ -1,7 +1,7 @@
 """Token-packed RLWE: what the `packed` backends stand on.
 
 parameters: ring size, modulus and noise, chosen under security caps. sampling: masks, secrets and errors from an OS-seeded
-stream. ring: negacyclic products. rlwe: encryption and decryption. planes: the server's product. bits: the wire form of answers.
+stream. ring: negacyclic products. rlwe: encryption and decryption. planes: the server's product. bits: an answer's wire form.
 """
 
 import llvmlite.binding

@@ -57,7 +57,7 @@ def _fields(bits: int) -> list[int]:
 
 @numba.njit(nogil=True, cache=True)
 def store_rows(values, rows, first, bits, total_rows, left, data):
-    """Pack the first `rows` of GROUP rows of int64 values into rows first.. (`first` a multiple of GROUP), from column `left` on."""
+    """Pack the first `rows` of GROUP rows of int64 values at row `first` (a multiple of GROUP), from column `left` on."""
     width = values.shape[1]
     line = np.zeros(-(-width // LANES) * LANES, np.uint8)
     at, done = 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -21,7 +22,7 @@ def in_ranges(kernel, count: int, *arguments, block: int = 1) -> None:
     blocks = -(-count // block)
     threads = max(1, min(numba.get_num_threads(), blocks))
     edges = [min(count, block * (blocks * i // threads)) for i in range(threads)] + [count]
-    ranges = list(zip(edges[:-1], edges[1:], strict=True))
+    ranges = list(itertools.pairwise(edges))
     waiting = [_pool(numba.get_num_threads()).submit(kernel, *r, *arguments) for r in ranges[1:]]
     kernel(*ranges[0], *arguments)
     for task in waiting:

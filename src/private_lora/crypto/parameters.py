@@ -1,8 +1,8 @@
 """Parameters of token-packed RLWE: chosen from the weights, never typed, and refused beyond the security caps.
 
-T x K integers X are encrypted column by column: m_j(x) = sum_t X[t, j] x^t in Z_Q[x]/(x^N + 1), Q = 2^log2_q, as (a_j, b_j) with
-b_j = a_j s + e_j + delta m_j. The server computes A W and B W mod Q; the client takes b' - a' s and rounds (Bae, Cheon, Hanrot,
-Park, Stehle, "Plaintext-Ciphertext Matrix Multiplication and FHE Bootstrapping: Fast and Fused", CRYPTO 2024).
+T x K integers X are encrypted column by column: m_j(x) = sum_t X[t, j] x^t in Z_Q[x]/(x^N + 1), Q = 2^log2_q, as (a_j, b_j)
+with b_j = a_j s + e_j + delta m_j. The server computes A W and B W mod Q; the client takes b' - a' s and rounds (Bae, Cheon,
+Hanrot, Park, Stehle, "Plaintext-Ciphertext Matrix Multiplication and FHE Bootstrapping: Fast and Fused", CRYPTO 2024).
 
 Three roundings make messages short: b loses `dropped_bits` before it goes up, and of the answer's mask and body only
 `mask_bits` and `body_bits` come down.
@@ -26,7 +26,7 @@ SECURITY_CAPS = {
 SECURITY_BITS = 128
 ERROR_STD = 3.2
 FAILURE_LOG2 = -64
-# Residues are int64 with room for carries; no supported pair of bit-widths needs more (weights are multiplied 8 bits at a time).
+# Residues are int64 with room for carries; no supported pair of bit-widths needs more, as weights go 8 bits at a time.
 LARGEST_LOG2_Q = 62
 MOST_DROPPED_BITS = 5
 # A share of the noise budget: how much the short answer of the approximate mode may add to the variance of its error.
@@ -86,7 +86,7 @@ class PackedParameters:
         return -(-self.upload_bits // 8)
 
     def noise_variance(self, column_norm):
-        """Variance of the phase error in units of Q's last bit, for a weight column of L2 norm `column_norm` (number or array)."""
+        """Variance of the phase error in units of Q's last bit, for columns of L2 norm `column_norm`, a number or an array."""
         error = ERROR_STD**2 + rounding_variance(self.dropped_bits)
         if not self.delta:
             error += 1 / 12  # the scaled message is rounded to an integer
@@ -141,7 +141,7 @@ def rounding_variance(bits: int) -> float:
 def choose_exact(bound: int, column_norm: float, failure_log2: float, table: str) -> PackedParameters:
     """Smallest ring, then fewest byte planes, then smallest Q, then shortest answer, with failures rarer than 2^failure_log2.
 
-    bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises ValueError, in one sentence, if nothing fits.
+    bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises ValueError, one sentence, if nothing fits.
     """
     needed = None
     for ring_size, cap in security_caps(table).items():

@@ -1,11 +1,11 @@
 """Products in Z[x]/(x^N + 1), many side by side, through complex transforms in float64.
 
-A polynomial with real coefficients c_0 .. c_(N-1) is folded to c_r + i c_(r+N/2), an element of C[x]/(x^(N/2) - i), which splits
-into factors x - root by repeated x^(2h) - u^2 = (x^h - u)(x^h + u). No bit reversal: products are taken in the order in which
-the splitting leaves the factors.
+A polynomial with real coefficients c_0 .. c_(N-1) is folded to c_r + i c_(r+N/2), an element of C[x]/(x^(N/2) - i), which
+splits into factors x - root by repeated x^(2h) - u^2 = (x^h - u)(x^h + u). No bit reversal: products are taken in the order in
+which the splitting leaves the factors.
 
-A block holds LANES polynomials side by side, flat: N/2 rows of LANES real parts and LANES imaginary parts. So the coefficients
-lie in the order c_0, c_(N/2), c_1, c_(N/2+1), ...: "packed order" below. Inner loops run over lanes, at distances that are known
+A block holds LANES polynomials side by side, flat: N/2 rows of LANES real parts and LANES imaginary parts. So coefficients lie
+in the order c_0, c_(N/2), c_1, c_(N/2+1), ...: "packed order" below. Inner loops run over lanes, at distances that are known
 when they are compiled: that is what makes them vector loops.
 """
 

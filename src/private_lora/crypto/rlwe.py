@@ -1,7 +1,7 @@
 """Encryption and decryption of token-packed RLWE: the client's arithmetic, tile by tile.
 
-Row t of a matrix is one coefficient (place t mod N of the packed order, see `ring`) of its column's polynomial; each N rows have
-a secret of their own under the one mask. A tile is LANES columns.
+Row t of a matrix is one coefficient (place t mod N of the packed order, see `ring`) of its column's polynomial; each N rows
+have a secret of their own under the one mask. A tile is LANES columns.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def encrypt_rows(
     p, spectra = parameters, transform(secrets)
     bodies = np.empty((tile_count(columns), p.body_planes, rows, LANES), np.int8)
     low_planes = p.mask_planes if p.log2_q <= EXACT_BITS else _LOW_PLANES
+    constants = roots(p.ring_size)
+    messages = _tiled(x)
 
     def tiles(start: int, stop: int) -> None:
         mask = np.empty((p.mask_planes, p.ring_size, LANES), np.int8)
@@ -47,13 +49,24 @@ def encrypt_rows(
         for tile in range(start, stop):
             fill_mask_tile(mask_seed, p.log2_q, tile, mask)
             errors = gaussian_errors(Stream(error_seed, tile * _BLOCKS_PER_TILE), rows * LANES)
-            widths = p.dropped_bits, p.upload_bits
+            message = messages[tile], delta, p.delta > 0
             _encrypt(
-                digits, low_planes, spectra, errors, x, delta, tile * LANES, work, bodies[tile], *widths, *roots(p.ring_size)
+                digits, low_planes, spectra, errors, *message, work, bodies[tile], p.dropped_bits, p.upload_bits, *constants
             )
 
     in_ranges(tiles, len(bodies))
     return bodies
+
+
+def _tiled(x: np.ndarray) -> np.ndarray:
+    """Tiles of a matrix (tiles x T LANES), the last filled up with zeros: columns side by side, as the kernels read them."""
+    rows, columns = x.shape
+    tiles = tile_count(columns)
+    padded = x
+    if columns % LANES:
+        padded = np.zeros((rows, tiles * LANES), x.dtype)
+        padded[:, :columns] = x
+    return padded.reshape(rows, tiles, LANES).transpose(1, 0, 2).reshape(tiles, rows * LANES)
 
 
 def decrypt_rows(
@@ -87,8 +100,8 @@ def mask_tiles(seed: bytes, parameters: PackedParameters, columns: int) -> np.nd
 
 
 @numba.njit(nogil=True, cache=True)
-def _encrypt(digits, low_planes, spectra, errors, x, delta, column, work, bodies, dropped, kept, root_re, root_im):
-    """Fill one tile of bodies (planes x T x LANES) with rounded (a s + e + delta m), reduced to `kept` bits, as signed bytes."""
+def _encrypt(digits, low_planes, spectra, errors, x, delta, uniform, work, bodies, dropped, kept, root_re, root_im):
+    """Fill one tile of bodies (planes x T x LANES) with (a s + e + delta m), rounded and reduced to `kept` bits, in bytes."""
     size = digits.shape[1]
     masks, products = work[0], work[1]
     parts = len(masks)
@@ -103,11 +116,12 @@ def _encrypt(digits, low_planes, spectra, errors, x, delta, column, work, bodies
             multiply(masks[part], spectra[batch], products[part])
             inverse(products[part], root_re, root_im)
         first = batch * size // LANES
-        rows = min(size // LANES, x.shape[0] - first)
+        rows = min(size // LANES, x.size // LANES - first)
         for row in range(0, rows, CHUNK_ROWS):
             stop = min(rows, row + CHUNK_ROWS)
             chunk = values[: (stop - row) * LANES]
-            _message(errors[(first + row) * LANES :], x[first + row : first + stop], delta[first + row :], column, chunk)
+            start = (first + row) * LANES
+            _message(errors[start:], x[start : start + chunk.size], delta[first + row :], uniform, chunk)
             _reduce(products[:, row * LANES : stop * LANES], 8 * low_planes, dropped, kept, chunk)
             _store_digits(chunk, bodies, first + row)
 
@@ -125,16 +139,19 @@ def _load_digits(planes, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _message(errors, x, delta, column, values):
-    """e + round(delta m), rows of LANES, flat; columns beyond the matrix hold zeros."""
-    width = min(LANES, x.shape[1] - column)
-    for row in range(x.shape[0]):
-        error, message = errors[row * LANES : (row + 1) * LANES], x[row, column : column + width]
-        target = values[row * LANES : (row + 1) * LANES]
+def _message(errors, x, delta, uniform, values):
+    """e + round(delta m), rows of LANES, flat; one delta for all rows if `uniform`."""
+    if uniform:
+        scale = delta[0]
+        for i in range(values.size):
+            values[i] = np.int64(np.rint(scale * x[i])) + errors[i]
+        return
+    for row in range(values.size // LANES):
+        start, stop = row * LANES, (row + 1) * LANES
+        error, message, target = errors[start:stop], x[start:stop], values[start:stop]
         scale = delta[row]
-        for v in range(width):
+        for v in range(message.size):
             target[v] = np.int64(np.rint(scale * message[v])) + error[v]
-        target[width:] = error[width:]
 
 
 @numba.njit(nogil=True, cache=True)

@@ -117,8 +117,10 @@ def statistical_distance() -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _keep_low_bits(digits, unused):
+    # Masking and moving the sign bit needs no shift, so it compiles to operations on bytes.
+    kept, sign = 255 >> unused, 128 >> unused
     for i in range(digits.size):
-        digits[i] = np.int8(digits[i] << unused) >> unused
+        digits[i] = ((digits[i] & kept) ^ sign) - sign
 
 
 @numba.njit(cache=True, nogil=True)

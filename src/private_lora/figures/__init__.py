@@ -6,6 +6,7 @@ from pathlib import Path
 
 from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
 from private_lora.figures.losses import final_loss_vs_bits, loss_curves
+from private_lora.figures.packed import packed_loss
 from private_lora.figures.style import STYLE, plt, write_figure
 from private_lora.figures.times import latency_by_backend, time_by_stage
 from private_lora.publish_data import Data
@@ -17,6 +18,7 @@ FIGURES = {
     "encrypted_minus_clear": encrypted_minus_clear,
     "time_by_stage": time_by_stage,
     "gradient_inflation": gradient_inflation,
+    "packed_loss": packed_loss,
     "latency_by_backend": latency_by_backend,
 }
 

@@ -26,6 +26,9 @@ PAIR_COLOURS = {"float": BLACK, "DTok-SC": BLUE, "DTen-ST": ORANGE, "ST-ST": GRE
 BACKEND_COLOURS = {
     "float": BLACK,
     "integer": BLUE,
+    "packed": GREEN,
+    "packed_approx": ORANGE,
+    "packed_simulated": GREY,
     "glwe_simulated": SKY,
     "glwe": VERMILLION,
     "concrete_ml": PURPLE,

@@ -11,6 +11,7 @@ from private_lora.tables.comparison import published_comparison
 from private_lora.tables.convergence import final_loss, gradient_inflation, runs
 from private_lora.tables.encryption import encrypted_vs_clear, encryption_counters
 from private_lora.tables.latency import latency
+from private_lora.tables.packed import packed_training
 from private_lora.tables.render import write_table
 
 TABLES = {
@@ -20,6 +21,7 @@ TABLES = {
     "published_comparison": published_comparison,
     "encryption_counters": encryption_counters,
     "gradient_inflation": gradient_inflation,
+    "packed_training": packed_training,
     "runs": runs,
     "claims": claims,
 }

@@ -12,6 +12,7 @@ from private_lora.publish_names import bits_label
 from private_lora.publish_runs import OK
 from private_lora.tables.convergence import final_runs, inflation_runs
 from private_lora.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.tables.packed import packed_runs
 
 COLUMNS = ["claim", "value", "target", "verdict", "detail", "basis"]
 MET, MISSED, NO_DATA, NO_TARGET, FAILS = "met", "MISSED", "no data", "no target", "FAILS"
@@ -28,7 +29,7 @@ def claims(data: Data) -> pd.DataFrame:
     runs = final_runs(data)
     sweep = runs[runs["stage"] == "sweep"]
     lines = [_float_learns(sweep), *_close_to_float(sweep), _static_is_worse(sweep), *_outlier_fails(sweep)]
-    lines += [*_inflation(data), *_encryption(data), *_failing_settings(sweep)]
+    lines += [*_inflation(data), *_encryption(data), *_packed(data), *_failing_settings(sweep)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     table.attrs["notes"] = [
         "value: of the worst seed, paired with the float run of the same seed and batches.",
@@ -146,6 +147,22 @@ def _encryption(data: Data) -> Iterator[dict]:
     detail = f"{len(largest)} runs, largest error {largest.max():.0f} units" if len(largest) else ""
     basis = runs.loc[largest.index, "basis"]
     yield _claim(text, wrapped, "0", lambda v: v == 0, max, basis, detail)
+
+
+def _packed(data: Data) -> Iterator[dict]:
+    runs = packed_runs(data)
+    exact, approximate = (runs[runs["backend"] == name] for name in ("packed", "packed_approx"))
+    unequal = (exact["steps"] - exact["steps_equal_to_integer"]).astype(float) if len(exact) else pd.Series(dtype=float)
+    bits = ", ".join(f"{b:.0f}" for b in exact["activation_bits"])
+    text = "packed: training steps whose loss is not the very number of the integer run"
+    yield _claim(text, unequal, "0", lambda v: v == 0, max, exact["basis"], f"bits {bits}" if bits else "")
+    long = exact[exact["steps"] == exact["steps"].max()] if len(exact) else exact
+    counts = [f"{r.steps:.0f} steps, {r.encrypted_matmuls:.0f} encrypted products" for r in long.itertuples()]
+    text = f"packed: seconds of training of the longest run on {PLAIN}"
+    yield _claim(text, long["train_time_s"], "<= 600", lambda v: v <= 600, max, long["basis"], "; ".join(counts))
+    off = (approximate["noise_std_over_simulated"] - 1).abs() if len(approximate) else pd.Series(dtype=float)
+    text = "packed_approx: distance of its noise std from packed_simulated's"
+    yield _claim(text, off, "<= 0.05", lambda v: v <= 0.05, max, approximate["basis"])
 
 
 def _failing_settings(sweep: pd.DataFrame) -> Iterator[dict]:
