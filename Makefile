@@ -2,6 +2,7 @@
 #   make reproduce [CONFIG=config/smoke.yaml] [CORES=2]     the study, and its report
 #   make smoke      the same study in small, under results/smoke
 #   make test       all tests;  make lint: style of Python and Snakemake files
+#   make exactness  10^8 values of `packed` against int64, in every bit-width pair
 #   make lock       requirements.lock from what is installed
 #   make record MACHINE=name    keep this study's records under results/recorded/name
 
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test lint lock record
+.PHONY: install reproduce smoke test exactness lint lock record
 
 install: $(INSTALLED)
 
@@ -45,6 +46,9 @@ smoke:
 
 test: install
 	$(BIN)/python -m pytest -q
+
+exactness: install
+	$(BIN)/python -m pytest -q tests/contract/test_exactness.py --checked-values 1e8
 
 lint: install
 	$(BIN)/ruff check .

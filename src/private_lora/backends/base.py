@@ -60,7 +60,8 @@ class Counters:
 def integer_bits(values: np.ndarray) -> int:
     """Smallest signed bit-width that holds every value (at least 2)."""
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    return max(2, max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + 1)
+    # -2^(n-1) fits n bits, 2^(n-1) does not.
+    return max(2, 1 + max((high if high >= 0 else -high - 1).bit_length(), (low if low >= 0 else -low - 1).bit_length()))
 
 
 def accumulator_bound(weight: np.ndarray, activation_bits: int) -> int:
