@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+
 from private_lora.backends import load
 from private_lora.registry import MAX_BITS, MIN_BITS
 

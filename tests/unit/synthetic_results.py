@@ -53,7 +53,7 @@ def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, 
         "seed": 0,
         "repeat": 0,
         "status": "ok",
-        "basis": "simulated" if keys.get("backend") == "glwe_simulated" else "measured",
+        "basis": "simulated" if keys.get("backend", "").endswith("_simulated") else "measured",
         "unit": "1",
     }
     base = defaults | {"run_id": run_id} | keys
@@ -82,6 +82,11 @@ def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, 
         counters = {k: v for k, v in counters.items() if k in ("total_time_s", "peak_memory_bytes", "matmul_time_s")}
     if base["backend"] == "glwe":
         counters |= {"encrypted_matmuls": (1100, "1"), "accumulator_noise_std": (18.6, "units")}
+    if base["backend"].startswith("packed"):
+        counters |= {"encrypted_matmuls": (0 if base["basis"] == "simulated" else 1100, "1"), "train_time_s": (99.0, "s")}
+        counters |= {"largest_log2_q": (24 if base["variant"] else 40, "bits"), "largest_ring_size": (2048, "")}
+    if base["backend"] in ("packed_approx", "packed_simulated"):
+        counters |= {"accumulator_noise_std": (51.5 if base["backend"] == "packed_approx" else 50.0, "units")}
     if base["backend"] == "glwe_simulated":
         counters |= {"accumulator_noise_std": (19.0, "units")}
     if base["backend"] == "concrete_ml":
@@ -124,6 +129,16 @@ def inflation_rows() -> list[dict]:
     rows = run_rows("inf-float", 0.9, backend="float", **keys)
     rows += run_rows("inf-exact", 0.91, norm=1.01, backend="glwe_simulated", **keys)
     return rows + run_rows("inf-ref", 1.2, norm=1600, backend="glwe_simulated", constant_rows="reference", **keys)
+
+
+def packed_rows(steps: int = 10) -> list[dict]:
+    """Made-up packed stage: an exact run that equals its integer twin, and an approximate one with its prediction."""
+    keys = {"stage": "packed", "steps": steps}
+    rows = run_rows("pk-float", 0.89, backend="float", **keys) + run_rows("pk-integer", 0.9, **keys)
+    rows += run_rows("pk-packed", 0.9, backend="packed", **keys)
+    approximate = {"variant": "log2 Q 24", **keys}
+    rows += run_rows("pk-approx", 0.901, backend="packed_approx", **approximate)
+    return rows + run_rows("pk-simulated", 0.902, backend="packed_simulated", **approximate)
 
 
 def latency_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dict]:
@@ -173,7 +188,7 @@ def write_results(root: Path, convergence=None, latency=None, published: bool = 
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
     if convergence is None:
-        convergence = sweep_rows() + encrypted_rows() + inflation_rows()
+        convergence = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows()
     latency = latency_rows() if latency is None else latency
     for name, rows in (("convergence", convergence), ("latency", latency)):
         pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)

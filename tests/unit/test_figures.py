@@ -9,6 +9,7 @@ from synthetic_results import (
     encrypted_rows,
     inflation_rows,
     latency_rows,
+    packed_rows,
     run_rows,
     sweep_rows,
     write_results,
@@ -23,7 +24,7 @@ from private_lora.publish_data import Data
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory) -> Data:
     """A made-up small study: one model in the sweep, few bits, one seed."""
-    rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows()
+    rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, latency_rows(("1x256x256",))))
 
 

@@ -9,6 +9,7 @@ from synthetic_results import (
     encrypted_rows,
     inflation_rows,
     latency_rows,
+    packed_rows,
     run_rows,
     sweep_rows,
     write_results,
@@ -25,7 +26,7 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
-    rows = sweep_rows() + encrypted_rows() + inflation_rows()
+    rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows()
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows))
 
 
