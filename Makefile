@@ -66,7 +66,7 @@ lock: install
 record: install
 	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-cpu" >&2; exit 1; }
 	mkdir -p results/recorded/$(MACHINE)
-	cp $(RESULTS)/data/convergence.csv $(RESULTS)/data/latency.csv results/recorded/$(MACHINE)/
-	for sidecar in $(RESULTS)/runs/*/sidecar.json $(RESULTS)/latency/*/sidecar.json; do \
+	cp $(RESULTS)/data/convergence.csv $(RESULTS)/data/latency.csv $(RESULTS)/data/block.csv results/recorded/$(MACHINE)/
+	for sidecar in $(wildcard $(foreach kind,runs latency block,$(RESULTS)/$(kind)/*/sidecar.json)); do \
 		$(BIN)/python -m json.tool --compact $$sidecar; \
 	done > results/recorded/$(MACHINE)/sidecars.jsonl

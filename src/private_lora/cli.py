@@ -42,6 +42,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
     _add_latency(commands.add_parser("latency", help="time one encrypted linear layer by stage"))
+    _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
@@ -98,6 +99,20 @@ def _latency(args) -> int:
     return 0
 
 
+def _add_block(parser) -> None:
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of BlockSpec")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_block)
+
+
+def _block(args) -> int:
+    from private_lora.block_bench import block
+    from private_lora.spec import BlockSpec
+
+    block(BlockSpec.from_json(args.spec), args.out)
+    return 0
+
+
 def _add_prepare(parser) -> None:
     parser.add_argument("--reference", type=Path, required=True, help="directory of the published values")
     parser.add_argument("--values", type=Path, required=True)
@@ -134,7 +149,7 @@ def _validate(args) -> int:
     from private_lora.config import load_study
 
     study = load_study([args.config])
-    print(f"{args.config}: {len(study.runs)} runs, {len(study.latencies)} latency measurements")
+    print(f"{args.config}: {len(study.runs)} runs, {len(study.latencies) + len(study.blocks)} latency measurements")
     return 0
 
 

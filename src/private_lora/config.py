@@ -20,12 +20,12 @@ from private_lora.registry import (
     WEIGHT_QUANTIZERS,
     check_name,
 )
-from private_lora.study import Study, expand_latencies, expand_runs
+from private_lora.study import Study, expand_blocks, expand_latencies, expand_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ROOT / "config" / "config.yaml"
 SCHEMA = ROOT / "config" / "schema" / "config.schema.yaml"
-RECORDED_FILES = ("convergence.csv", "latency.csv")
+RECORDED_FILES = ("convergence.csv", "latency.csv", "block.csv")
 KINDS = {
     "object": "a mapping",
     "array": "a list",
@@ -57,6 +57,7 @@ def study_of(config: dict) -> Study:
         recorded=recorded,
         runs=runs,
         latencies={} if recorded else expand_latencies(config),
+        blocks={} if recorded else expand_blocks(config),
         tables=tuple(config["publish"]["tables"]),
         figures=tuple(config["publish"]["figures"]),
         memory_mb=config["memory_mb"],

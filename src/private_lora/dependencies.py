@@ -8,20 +8,23 @@ from pathlib import Path
 
 from private_lora.provenance import PACKAGE, code_fingerprint
 from private_lora.registry import BACKENDS
-from private_lora.spec import LatencySpec, RunSpec
+from private_lora.spec import BlockSpec, LatencySpec, RunSpec
 
 NAME = PACKAGE.name
 # They name things, describe them or record where they come from. Of what they hold only the spec, which is a parameter of
 # its own, and a backend's basis, which is part of the fingerprint below, reach a result.
 NOT_NUMBERS = frozenset({"registry", "spec", "errors", "provenance"})
 
+MEASURED_BY = {LatencySpec: "bench", BlockSpec: "block_bench"}
 
-def fingerprint(spec: RunSpec | LatencySpec) -> str:
-    """Changes when, and only when, code that a run or a latency measurement goes through changes, comments aside."""
-    entry = BACKENDS[spec.backend]
-    entry_points = [entry.path.split(":")[0].removeprefix(f"{NAME}.")]
-    entry_points += ["finetuning", spec.data] if isinstance(spec, RunSpec) else ["bench"]
-    return f"{_fingerprint(frozenset(entry_points))} {entry.basis}"
+
+def fingerprint(spec: RunSpec | LatencySpec | BlockSpec) -> str:
+    """Changes when, and only when, code that a run or a measurement of latency goes through changes, comments aside."""
+    names = [b["name"] for b in spec.backends] if isinstance(spec, BlockSpec) else [spec.backend]
+    entries = [BACKENDS[name] for name in names if name in BACKENDS]
+    entry_points = [entry.path.split(":")[0].removeprefix(f"{NAME}.") for entry in entries]
+    entry_points += ["finetuning", spec.data] if isinstance(spec, RunSpec) else [MEASURED_BY[type(spec)]]
+    return " ".join([_fingerprint(frozenset(entry_points)), *(entry.basis for entry in entries)])
 
 
 @functools.cache

@@ -39,7 +39,7 @@ NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "step", "value", 
 
 
 class Data:
-    """The four CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The five CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -57,6 +57,14 @@ class Data:
         frame = name_pairs(self._read("latency.csv", list(RESULT_COLUMNS)))
         shape = frame["variant"].str.extract(r"^(\d+)x(\d+)x(\d+)$").astype(float)
         return frame.assign(rows=shape[0], inputs=shape[1], outputs=shape[2])
+
+    @cached_property
+    def block(self) -> pd.DataFrame:
+        """Rows of every block measurement, with layer, tokens, inputs, outputs and the backend's options out of `variant`."""
+        frame = self._read("block.csv", list(RESULT_COLUMNS))
+        parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
+        frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
+        return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})
 
     @cached_property
     def published_values(self) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from private_lora.registry import PLAINTEXT
+
 SHORT_PAIRS = {
     ("dynamic_per_token", "static_per_channel"): "DTok-SC",
     ("dynamic_per_tensor", "static_per_tensor"): "DTen-ST",
@@ -17,8 +19,18 @@ SHORT_PAIRS = {
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = "DTok-SC"
 PAIRS = ("float", *SHORT_PAIRS.values())
-BACKENDS = ("float", "integer", "packed", "packed_approx", "packed_simulated", "glwe_simulated", "glwe", "concrete_ml")
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "latency")
+BACKENDS = (
+    *PLAINTEXT,
+    "float",
+    "integer",
+    "packed",
+    "packed_approx",
+    "packed_simulated",
+    "glwe_simulated",
+    "glwe",
+    "concrete_ml",
+)
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "latency", "block")
 
 
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -43,6 +43,9 @@ BACKENDS = {
     "concrete_ml": BackendEntry("private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"),
 }
 
+# Products in the clear that the stage `block` times beside backends: torch alone, without the protocol around it.
+PLAINTEXT = ("plaintext_float32", "plaintext_int8")
+
 ACTIVATION_QUANTIZERS = (
     "dynamic_per_token",
     "dynamic_per_tensor",
@@ -59,6 +62,8 @@ PUBLISHED_TABLES = (
     "final_loss",
     "encrypted_vs_clear",
     "latency",
+    "block_latency",
+    "block_bytes",
     "published_comparison",
     "encryption_counters",
     "gradient_inflation",
@@ -74,6 +79,7 @@ PUBLISHED_FIGURES = (
     "gradient_inflation",
     "packed_loss",
     "latency_by_backend",
+    "block_latency",
 )
 
 

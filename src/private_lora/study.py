@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from private_lora.errors import UserError
-from private_lora.registry import BACKENDS, BUILT_IN_MODELS, check_name
-from private_lora.spec import LatencySpec, RunSpec
+from private_lora.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
+from private_lora.spec import BlockSpec, LatencySpec, RunSpec
 
 # In the order in which their rows are collected; each is a section of the configuration.
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed")
@@ -23,20 +23,22 @@ class Study:
     """What a configuration asks for.
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
-    runs, latencies: specs by run_id. tables, figures: names to publish. memory_mb: by backend, and `default`.
+    runs, latencies, blocks: specs by run_id. tables, figures: names to publish. memory_mb: by backend, and `default`.
     """
 
     results: Path
     recorded: Path | None
     runs: dict[str, RunSpec]
     latencies: dict[str, LatencySpec]
+    blocks: dict[str, BlockSpec]
     tables: tuple[str, ...]
     figures: tuple[str, ...]
     memory_mb: dict[str, int]
 
-    def memory_of(self, spec: RunSpec | LatencySpec) -> int:
+    def memory_of(self, spec: RunSpec | LatencySpec | BlockSpec) -> int:
         """Megabytes to reserve for a job."""
-        return self.memory_mb.get(spec.backend, self.memory_mb["default"])
+        name = "block" if isinstance(spec, BlockSpec) else spec.backend
+        return self.memory_mb.get(name, self.memory_mb["default"])
 
 
 def expand_runs(config: dict) -> dict[str, RunSpec]:
@@ -55,6 +57,15 @@ def expand_latencies(config: dict) -> dict[str, LatencySpec]:
         (where, spec)
         for where, group in _groups(config, "latency")
         for spec in _in_group(where, _group_latencies(config["latency"], group))
+    )
+
+
+def expand_blocks(config: dict) -> dict[str, BlockSpec]:
+    """All measurements of a whole block by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "block")
+        for spec in _in_group(where, _group_blocks(config["block"], group))
     )
 
 
@@ -107,7 +118,7 @@ def _in_group(where: str, specs: Iterator) -> Iterator:
         raise UserError(f"config: {where}: {error}") from None
 
 
-def _by_id(found: Iterator[tuple[str, RunSpec | LatencySpec]]) -> dict:
+def _by_id(found: Iterator[tuple[str, RunSpec | LatencySpec | BlockSpec]]) -> dict:
     specs: dict = {}
     for where, spec in found:
         if spec.run_id in specs:
@@ -178,6 +189,10 @@ def run_id(values: dict) -> str:
             parts.append("reference-rows" if values["constant_rows"] == "reference" else "")
         parts.append(_bits_name(values["activation_bits"], values["weight_bits"]))
     parts.append(f"seed{values['seed']}")
+    return _joined(parts)
+
+
+def _joined(parts: list[str]) -> str:
     return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
 
 
@@ -202,6 +217,24 @@ def _group_latencies(section: dict, group: dict) -> Iterator[LatencySpec]:
             **(bits if quantized else {}),
             **{key: section[key] for key in ("repeats", "warmup", "seed")},
         )
+
+
+def _group_blocks(section: dict, group: dict) -> Iterator[BlockSpec]:
+    """One measurement for each number of tokens of a group, with all backends of the group in it."""
+    common = {key: section[key] for key in ("model", "blocks", "share_inputs", "repeats", "warmup", "seed")}
+    common |= {key: group[key] for key in ("share_inputs", "repeats", "warmup", "device") if key in group}
+    names = group.get("layers", list(section["layers"]))
+    for name in names:
+        check_name("layer", name, section["layers"])
+    bits = _bit_fields(group.get("bits", section["bits"]))
+    common |= bits | {"layers": {name: section["layers"][name] for name in names}}
+    common["backends"] = [{"name": b} if isinstance(b, str) else b for b in group["backends"]]
+    listed = list(dict.fromkeys(b["name"] for b in common["backends"]))
+    backends = "-".join([name for name in listed if name not in PLAINTEXT] or listed)
+    device, joint = common.get("device", "cpu"), "joint" if common["share_inputs"] else ""
+    for tokens in group["tokens"]:
+        parts = ["block", group.get("variant", ""), backends, "" if device == "cpu" else device, f"{tokens}-tokens", joint]
+        yield BlockSpec.from_dict(common | {"run_id": _joined([*parts, _bits_name(**bits)]), "tokens": tokens})
 
 
 def _checked(directory: Path, name: str) -> Path:

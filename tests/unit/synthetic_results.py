@@ -183,14 +183,72 @@ def latency_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dic
     return rows
 
 
-def write_results(root: Path, convergence=None, latency=None, published: bool = True) -> Path:
-    """The result directory `root/data` holding the given rows (default: all the above) and published ones."""
+BLOCK_LAYERS = {"q": (2048, 2048), "k": (2048, 512), "v": (2048, 512), "o": (2048, 2048)}
+BLOCK_LAYERS |= {"gate": (2048, 8192), "up": (2048, 8192), "down": (8192, 2048)}
+# How slow the made-up machine is in each repeat, and each backend's time over plaintext float32 there (server, client): the
+# median of ratios is not the ratio of medians.
+BLOCK_SPEEDS = (1.0, 3.0, 2.0)
+BLOCK_RATIOS = {
+    "plaintext_float32": ((1.0, 1.0, 1.0), None),
+    "plaintext_int8": ((0.25, 0.25, 0.25), None),
+    "packed": ((1.7, 1.8, 1.9), (0.3, 0.35, 0.4)),
+    "packed_approx": ((0.7, 0.8, 0.9), (0.2, 0.25, 0.3)),
+}
+BLOCK_BYTES = {"packed": (4.0, 5.5), "packed_approx": (3.0, 3.0)}
+
+
+def block_rows(tokens=(512, 2048), layers=BLOCK_LAYERS, ratios=None, glwe: bool = True) -> list[dict]:
+    """Made-up measurements of a block at some batch sizes, and of `glwe` on one row of the layers q and k."""
+    rows = []
+    for count in tokens:
+        for name, (server, client) in (BLOCK_RATIOS | (ratios or {})).items():
+            for repeat, speed in enumerate(BLOCK_SPEEDS):
+                for layer, (inputs, outputs) in layers.items():
+                    plain = 1e-12 * speed * count * inputs * outputs
+                    metrics = {"matmul_time_s": plain * server[repeat]}
+                    if client:
+                        metrics |= {
+                            "encrypt_time_s": 0.25 * plain * client[repeat],
+                            "decrypt_time_s": 0.75 * plain * client[repeat],
+                        }
+                    for phase, (k, d) in (("forward", (inputs, outputs)), ("backward", (outputs, inputs))):
+                        up, down = BLOCK_BYTES.get(name, (0, 0))
+                        sizes = {"upload_ciphertext_bytes": up * k * count, "download_ciphertext_bytes": down * d * count}
+                        for metric, value in (metrics | (sizes if client else {})).items():
+                            columns = {"repeat": repeat, "phase": phase, "metric": metric, "value": value}
+                            rows.append(_block_row(name, count, f"{layer}, {count}x{k}x{d}") | columns)
+            rows.append(_block_row(name, count, "") | {"phase": "run", "metric": "mismatches", "value": 0})
+        rows.append(_block_row("", count, "") | {"phase": "run", "metric": "blocks", "value": 16})
+        rows.append(_block_row("", count, "") | {"phase": "run", "metric": "torch_threads", "value": 2})
+    for layer in ("q", "k") if glwe else ():
+        for phase, (k, d) in (("forward", layers[layer]), ("backward", layers[layer][::-1])):
+            metrics = {"encrypt_time_s": 1e-3, "matmul_time_s": 8e-3 * d, "decrypt_time_s": 1e-3}
+            metrics |= {"upload_ciphertext_bytes": 10_000, "download_ciphertext_bytes": 14_000 if d >= 2048 else 9_000}
+            for metric, value in metrics.items():
+                row = _block_row("glwe", 1, f"{layer}, 1x{k}x{d}") | {"repeat": 0, "phase": phase}
+                rows.append(row | {"metric": metric, "value": value})
+    return rows
+
+
+def _block_row(backend: str, tokens: int, variant: str) -> dict:
+    row = {"run_id": f"block-{'glwe' if backend == 'glwe' else 'compared'}-{tokens}", "stage": "block", "model": "Llama-3.2-1B"}
+    row |= {"backend": backend, "device": "cpu", "activation_bits": 8, "weight_bits": 8, "variant": variant, "status": "ok"}
+    return row | {"basis": "measured"}
+
+
+def write_results(root: Path, convergence=None, latency=None, published: bool = True, block=None) -> Path:
+    """The result directory `root/data` holding the given rows (default: all the above) and published ones.
+
+    Where rows of one layer's latency are given, none of a block's are made up.
+    """
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
     if convergence is None:
         convergence = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows()
+    if block is None:
+        block = block_rows() if latency is None else []
     latency = latency_rows() if latency is None else latency
-    for name, rows in (("convergence", convergence), ("latency", latency)):
+    for name, rows in (("convergence", convergence), ("latency", latency), ("block", block)):
         pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)
     if published:
         collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")

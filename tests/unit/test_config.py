@@ -26,7 +26,7 @@ def defaults():
 def config(defaults):
     """The default configuration with empty grids, to be filled by a test."""
     empty = copy.deepcopy(defaults)
-    for section in (*STAGES, "latency"):
+    for section in (*STAGES, "latency", "block"):
         empty[section]["groups"] = []
     return empty
 

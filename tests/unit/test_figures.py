@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from synthetic_results import (
+    block_rows,
     encrypted_rows,
     inflation_rows,
     latency_rows,
@@ -25,7 +26,7 @@ from private_lora.publish_data import Data
 def synthetic(tmp_path_factory) -> Data:
     """A made-up small study: one model in the sweep, few bits, one seed."""
     rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
-    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, latency_rows(("1x256x256",))))
+    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, latency_rows(("1x256x256",)), block=block_rows()))
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ def test_one_job_for_each_run_of_the_grid(tree, name):
     jobs = tree.jobs(f"config/{name}.yaml")
     assert jobs["finetune"] == len(study.runs)
     assert jobs["latency"] == len(study.latencies)
+    assert jobs["block"] == len(study.blocks) > 0
     assert sum(rule.startswith("table_") for rule in jobs) == len(study.tables)
     assert sum(rule.startswith("figure_") for rule in jobs) == len(study.figures)
     assert not any(rule.startswith("pretrain") for rule in jobs)
@@ -28,6 +29,10 @@ def test_smoke_has_the_shape_of_the_default_study():
     kinds = [Counter((spec.stage, spec.model, spec.backend) for spec in study.runs.values()) for study in (default, smoke)]
     assert set(kinds[0]) == set(kinds[1])
     assert {spec.backend for spec in default.latencies.values()} == {spec.backend for spec in smoke.latencies.values()}
+    measured = [
+        {(b["name"], spec.share_inputs) for spec in study.blocks.values() for b in spec.backends} for study in (default, smoke)
+    ]
+    assert measured[0] == measured[1]
 
 
 def test_recorded_study_schedules_nothing_heavy(tmp_path):
@@ -36,8 +41,8 @@ def test_recorded_study_schedules_nothing_heavy(tmp_path):
     recorded.mkdir(parents=True)
     (recorded / "convergence.csv").touch()
     jobs = tree.jobs("config/recorded.yaml")
-    assert not {"finetune", "latency"} & set(jobs)
-    assert {"convergence", "latencies", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
+    assert not {"finetune", "latency", "block"} & set(jobs)
+    assert {"convergence", "latencies", "blocks", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
     run = "results/recorded-published/runs/sweep_mini-llama_float_seed0/records.csv"
     assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", run).returncode != 0
 
@@ -54,6 +59,6 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    assert {"finetune", "latency", "collect", "prepare", "table", "figure", "pretrain"} == {c[0] for c in commands}
+    assert {"finetune", "latency", "block", "collect", "prepare", "table", "figure", "pretrain"} == {c[0] for c in commands}
     for command in commands:
         build_parser(command[0]).parse_args(command)

@@ -60,6 +60,14 @@ def test_editing_a_backend_runs_only_what_goes_through_it(done):
     jobs = done.jobs("study.yaml")
     assert jobs["finetune"] == 1
     assert jobs["latency"] == 1
+    assert jobs["block"] == 1
+
+
+def test_editing_the_block_measurement_repeats_that_alone(done):
+    append(done, "block_bench.py", "\nCHANGED = True\n")
+    jobs = done.jobs("study.yaml")
+    assert set(jobs) == PUBLISHED | {"block", "blocks", "all", "total"}
+    assert jobs["block"] == 1
 
 
 def test_studies_with_their_own_results_leave_each_other_alone(done):

@@ -20,7 +20,8 @@ from pathlib import Path
 
 arguments = dict(zip(sys.argv[2:], sys.argv[3:]))
 made = [Path(arguments[flag]) for flag in ("--out", "--values", "--curves") if flag in arguments]
-beside = {"finetune": ["sidecar.json", "adapter/x"], "latency": ["sidecar.json"]}.get(sys.argv[1], [])
+beside = {"finetune": ["sidecar.json", "adapter/x"]} | {name: ["sidecar.json"] for name in ("latency", "block")}
+beside = beside.get(sys.argv[1], [])
 made += [made[0].parent / name for name in beside]
 suffixes = {"table": [".md", ".tex", ".html"], "figure": [".pdf", ".csv"]}.get(sys.argv[1], [])
 made += [made[0].with_suffix(suffix) for suffix in suffixes]
@@ -36,7 +37,9 @@ STUDY = {
     "codebase": {"groups": []},
     "inflation": {"groups": []},
     "encrypted": {"groups": []},
+    "packed": {"groups": []},
     "latency": {"groups": [{"backends": ["integer"], "shapes": [{"rows": 1, "inputs": 4, "outputs": 4}]}]},
+    "block": {"groups": [{"tokens": [4], "layers": ["k"], "backends": ["plaintext_float32", "integer"]}]},
     "publish": {"tables": ["runs", "claims"], "figures": ["loss_curves", "latency_by_backend"]},
 }
 

@@ -21,7 +21,7 @@ LOGS = f"{RESULTS}/logs"
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
-COLLECTED = {name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "published_values", "published_curves")}
+COLLECTED = {name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "block", "published_values", "published_curves")}
 
 
 # Snakemake cuts this down to the cores that it was given.
@@ -47,10 +47,11 @@ wildcard_constraints:
 
 # The interpreter that runs Snakemake has the package; another `python` on the path may not. And a job uses the threads it
 # is given, no more: Snakemake tells OpenMP and BLAS, the other two have variables of their own. Idle OpenMP threads sleep:
-# spinning, they would hold the cores that the packed client's threads need next. Large pages, where the C library can ask
-# for them: GLWE streams a key of 134 MB for every output, in two thirds of the time with them.
+# spinning, they would hold the cores that the packed client's threads need next. Memory comes in large pages where the C
+# library can ask for them (GLWE streams a key of 134 MB for every output, in two thirds of the time with them), and stays with
+# the process: on virtual machines, pages that were given back and are asked for again cost more than the product in them.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     " RAYON_NUM_THREADS=$OMP_NUM_THREADS NUMBA_NUM_THREADS=$OMP_NUM_THREADS OMP_WAIT_POLICY=PASSIVE"
-    " GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
+    " GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=68719476736; "
 )

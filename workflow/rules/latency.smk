@@ -1,4 +1,5 @@
-# Timing of one linear layer by stage: a job for each backend and shape, and their rows in one file.
+# Timing by stage. One linear layer: a job for each backend and shape. All layers of a block: a job for each number of tokens,
+# with every backend in it. The rows of each kind in one file.
 
 
 rule latency:
@@ -26,5 +27,34 @@ rule latencies:
         f"{DATA}/latency.csv",
     log:
         f"{LOGS}/latencies.log",
+    shell:
+        "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
+
+
+rule block:
+    output:
+        records=f"{RESULTS}/block/{{run_id}}/records.csv",
+        sidecar=f"{RESULTS}/block/{{run_id}}/sidecar.json",
+    log:
+        f"{LOGS}/block/{{run_id}}.log",
+    priority: 50
+    # Alone and first, as above.
+    threads: ALL_CORES
+    resources:
+        mem_mb=lambda w: STUDY.memory_of(STUDY.blocks[w.run_id]),
+    params:
+        spec=lambda w: STUDY.blocks[w.run_id].to_json(),
+        code=lambda w: fingerprint(STUDY.blocks[w.run_id]),
+    shell:
+        "python -m private_lora block --spec {params.spec:q} --out {output.records} > {log} 2>&1"
+
+
+rule blocks:
+    input:
+        records("block", "block", STUDY.blocks),
+    output:
+        f"{DATA}/block.csv",
+    log:
+        f"{LOGS}/blocks.log",
     shell:
         "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"

@@ -97,10 +97,10 @@ def load_tile(tile, rows, total_rows, first, bits, out):
         field = 4 if (bits - done) & 4 else 2 if (bits - done) & 2 else 1
         shared, unit, kept = 8 // field, 2.0 ** (done - 8 * whole), (1 << field) - 1
         for row in range(rows):
-            source = tile[at + (first + row) // shared * LANES :][:LANES]
-            target = out[row * LANES : (row + 1) * LANES]
+            begin = at + (first + row) // shared * LANES
+            source, target = tile[begin : begin + LANES], out[row * LANES : (row + 1) * LANES]
             shift = field * (row % shared)
-            for i in range(LANES):
+            for i in range(source.size):
                 target[i] += ((source[i] >> shift) & kept) * unit
         at += -(-total_rows // shared) * LANES
         done += field

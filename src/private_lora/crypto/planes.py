@@ -22,7 +22,7 @@ _BLOCK_ROWS, _BLOCK_COLUMNS = 2048, 512
 _FLOAT_PLANES = 3
 # On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
 _CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
-LARGEST_INPUTS = 2**17  # int32 sums of products of signed bytes are exact up to here
+LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 
 DIGIT_OFFSET = 128
 

@@ -12,13 +12,15 @@ import numpy as np
 from private_lora.crypto.bits import CHUNK, CHUNK_ROWS, TiledBits, load_tile, tile_count
 from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.parameters import PackedParameters
-from private_lora.crypto.ring import EXACT_BITS, LANES, forward, inverse, multiply, roots, transform
-from private_lora.crypto.sampling import Stream, fill_mask_tile, gaussian_errors, ternary_secret
+from private_lora.crypto.ring import LANES, exact_bits, forward, inverse, multiply, roots, transform
+from private_lora.crypto.sampling import Stream, fill_mask_tiles, gaussian_errors, ternary_secret
 
-# A mask wider than EXACT_BITS is multiplied in two parts, the first of this many byte planes.
+# A mask wider than `exact_bits` is multiplied in two parts, the first of this many byte planes.
 _LOW_PLANES = 4
 # Each tile's errors begin at a block of their own, further apart than any tile is long.
 _BLOCKS_PER_TILE = 2**40
+# Tiles that a thread works on at once: between them threads pass the interpreter lock to and fro, which is slow.
+_GROUP = 4
 
 
 def fresh_secrets(seed: bytes, ring_size: int, rows: int) -> np.ndarray:
@@ -38,21 +40,20 @@ def encrypt_rows(
     rows, columns = x.shape
     p, spectra = parameters, transform(secrets)
     bodies = np.empty((tile_count(columns), p.body_planes, rows, LANES), np.int8)
-    low_planes = p.mask_planes if p.log2_q <= EXACT_BITS else _LOW_PLANES
+    low_planes = p.mask_planes if p.log2_q <= exact_bits(p.ring_size) else _LOW_PLANES
     constants = roots(p.ring_size)
     messages = _tiled(x)
 
     def tiles(start: int, stop: int) -> None:
-        mask = np.empty((p.mask_planes, p.ring_size, LANES), np.int8)
-        digits = mask.reshape(p.mask_planes, -1)
+        masks = np.empty((_GROUP, p.mask_planes, p.ring_size, LANES), np.int8)
         work = np.empty((2, 1 if low_planes == p.mask_planes else 2, p.ring_size * LANES))
-        for tile in range(start, stop):
-            fill_mask_tile(mask_seed, p.log2_q, tile, mask)
-            errors = gaussian_errors(Stream(error_seed, tile * _BLOCKS_PER_TILE), rows * LANES)
-            message = messages[tile], delta, p.delta > 0
-            _encrypt(
-                digits, low_planes, spectra, errors, *message, work, bodies[tile], p.dropped_bits, p.upload_bits, *constants
-            )
+        for first in range(start, stop, _GROUP):
+            last = min(stop, first + _GROUP)
+            group = masks[: last - first]
+            fill_mask_tiles(mask_seed, p.log2_q, first, group)
+            errors = gaussian_errors(Stream(error_seed, first * _BLOCKS_PER_TILE), len(group) * rows * LANES)
+            arrays = group, low_planes, spectra, errors.reshape(len(group), -1), messages[first:last], delta, p.delta > 0, work
+            _encrypt(*arrays, bodies[first:last], p.dropped_bits, p.upload_bits, *constants)
 
     in_ranges(tiles, len(bodies))
     return bodies
@@ -88,8 +89,7 @@ def mask_tiles(seed: bytes, parameters: PackedParameters, columns: int) -> np.nd
     tiles = np.empty((tile_count(columns), parameters.mask_planes, parameters.ring_size, LANES), np.int8)
 
     def fill(start: int, stop: int) -> None:
-        for tile in range(start, stop):
-            fill_mask_tile(seed, parameters.log2_q, tile, tiles[tile])
+        fill_mask_tiles(seed, parameters.log2_q, start, tiles[start:stop])
 
     in_ranges(fill, len(tiles))
     return tiles
@@ -100,8 +100,16 @@ def mask_tiles(seed: bytes, parameters: PackedParameters, columns: int) -> np.nd
 
 
 @numba.njit(nogil=True, cache=True)
-def _encrypt(digits, low_planes, spectra, errors, x, delta, uniform, work, bodies, dropped, kept, root_re, root_im):
-    """Fill one tile of bodies (planes x T x LANES) with (a s + e + delta m), rounded and reduced to `kept` bits, in bytes."""
+def _encrypt(masks, low_planes, spectra, errors, messages, delta, uniform, work, bodies, dropped, kept, root_re, root_im):
+    """Fill tiles of bodies (tiles x planes x T x LANES) with (a s + e + delta m), rounded and reduced to `kept` bits."""
+    for tile in range(len(masks)):
+        digits = masks[tile].reshape((masks.shape[1], work.shape[2]))
+        arguments = spectra, errors[tile], messages[tile], delta, uniform, work, bodies[tile]
+        _encrypt_tile(digits, low_planes, *arguments, dropped, kept, root_re, root_im)
+
+
+@numba.njit(nogil=True, cache=True)
+def _encrypt_tile(digits, low_planes, spectra, errors, x, delta, uniform, work, bodies, dropped, kept, root_re, root_im):
     size = digits.shape[1]
     masks, products = work[0], work[1]
     parts = len(masks)
@@ -147,11 +155,9 @@ def _message(errors, x, delta, uniform, values):
             values[i] = np.int64(np.rint(scale * x[i])) + errors[i]
         return
     for row in range(values.size // LANES):
-        start, stop = row * LANES, (row + 1) * LANES
-        error, message, target = errors[start:stop], x[start:stop], values[start:stop]
         scale = delta[row]
-        for v in range(message.size):
-            target[v] = np.int64(np.rint(scale * message[v])) + error[v]
+        for i in range(row * LANES, (row + 1) * LANES):
+            values[i] = np.int64(np.rint(scale * x[i])) + errors[i]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -223,11 +229,10 @@ def _subtract(phases, product, step, modulus):
 def _store_phases(phases, scale, rounded, out, column):
     width = min(LANES, out.shape[1] - column)
     for row in range(out.shape[0]):
-        source, target = phases[row * LANES : row * LANES + width], out[row, column : column + width]
-        factor = scale[row]
+        target, at, factor = out[row], row * LANES, scale[row]
         if rounded:
             for v in range(width):
-                target[v] = np.rint(source[v] * factor)
+                target[column + v] = np.rint(phases[at + v] * factor)
         else:
             for v in range(width):
-                target[v] = source[v] * factor
+                target[column + v] = phases[at + v] * factor

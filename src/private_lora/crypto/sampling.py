@@ -51,14 +51,14 @@ class Stream:
         return out
 
 
-def fill_mask_tile(seed: bytes, log2_q: int, tile: int, out: np.ndarray) -> None:
-    """Overwrite `out` (int8, planes x N x LANES) with the byte planes of tile number `tile` of masks, uniform modulo 2^log2_q.
+def fill_mask_tiles(seed: bytes, log2_q: int, first: int, out: np.ndarray) -> None:
+    """Overwrite `out` (int8, tiles x planes x N x LANES) with byte planes of masks from tile `first` on, uniform mod 2^log2_q.
 
     value = sum_i planes[i] 256^i. Signed bytes are digits of a complete residue system, so raw bytes of the stream are uniform
     without rejection; of the top plane only the bits below Q are kept, sign-extended.
     """
-    Stream(seed, tile * (out.size // 16)).fill(out)
-    _keep_low_bits(out[-1].reshape(-1), -log2_q % 8)
+    Stream(seed, first * (out[0].size // 16)).fill(out)
+    _keep_low_bits(out[:, -1], -log2_q % 8)
 
 
 def ternary_secret(stream: Stream, ring_size: int) -> np.ndarray:
@@ -119,8 +119,10 @@ def statistical_distance() -> float:
 def _keep_low_bits(digits, unused):
     # Masking and moving the sign bit needs no shift, so it compiles to operations on bytes.
     kept, sign = 255 >> unused, 128 >> unused
-    for i in range(digits.size):
-        digits[i] = ((digits[i] & kept) ^ sign) - sign
+    for tile in range(digits.shape[0]):
+        flat = digits[tile].ravel()
+        for i in range(flat.size):
+            flat[i] = ((flat[i] & kept) ^ sign) - sign
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from private_lora.figures.block import block_latency
 from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
 from private_lora.figures.losses import final_loss_vs_bits, loss_curves
 from private_lora.figures.packed import packed_loss
@@ -20,6 +21,7 @@ FIGURES = {
     "gradient_inflation": gradient_inflation,
     "packed_loss": packed_loss,
     "latency_by_backend": latency_by_backend,
+    "block_latency": block_latency,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from private_lora.publish_data import Data
 from private_lora.registry import check_name
+from private_lora.tables.block import block_bytes, block_latency
 from private_lora.tables.claims import claims
 from private_lora.tables.comparison import published_comparison
 from private_lora.tables.convergence import final_loss, gradient_inflation, runs
@@ -18,6 +19,8 @@ TABLES = {
     "final_loss": final_loss,
     "encrypted_vs_clear": encrypted_vs_clear,
     "latency": latency,
+    "block_latency": block_latency,
+    "block_bytes": block_bytes,
     "published_comparison": published_comparison,
     "encryption_counters": encryption_counters,
     "gradient_inflation": gradient_inflation,

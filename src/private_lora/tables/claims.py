@@ -10,6 +10,7 @@ import pandas as pd
 from private_lora.publish_data import Data
 from private_lora.publish_names import bits_label
 from private_lora.publish_runs import OK
+from private_lora.tables.block_claims import block_claims
 from private_lora.tables.convergence import final_runs, inflation_runs
 from private_lora.tables.encryption import PUBLISHED_STEPS, encrypted_runs
 from private_lora.tables.packed import packed_runs
@@ -29,7 +30,7 @@ def claims(data: Data) -> pd.DataFrame:
     runs = final_runs(data)
     sweep = runs[runs["stage"] == "sweep"]
     lines = [_float_learns(sweep), *_close_to_float(sweep), _static_is_worse(sweep), *_outlier_fails(sweep)]
-    lines += [*_inflation(data), *_encryption(data), *_packed(data), *_failing_settings(sweep)]
+    lines += [*_inflation(data), *_encryption(data), *_packed(data), *_block(data), *_failing_settings(sweep)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     table.attrs["notes"] = [
         "value: of the worst seed, paired with the float run of the same seed and batches.",
@@ -163,6 +164,12 @@ def _packed(data: Data) -> Iterator[dict]:
     off = (approximate["noise_std_over_simulated"] - 1).abs() if len(approximate) else pd.Series(dtype=float)
     text = "packed_approx: distance of its noise std from packed_simulated's"
     yield _claim(text, off, "<= 0.05", lambda v: v <= 0.05, max, approximate["basis"])
+
+
+def _block(data: Data) -> Iterator[dict]:
+    for text, values, target, limit, at_least, basis, detail in block_claims(data):
+        worst, meets = (min, float(limit or 0).__le__) if at_least else (max, float(limit or 0).__ge__)
+        yield _claim(text, values, target, None if limit is None else meets, worst, basis if len(values) else (), detail)
 
 
 def _failing_settings(sweep: pd.DataFrame) -> Iterator[dict]:

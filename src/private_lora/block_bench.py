@@ -1,0 +1,241 @@
+"""Latency of all linear layers of a transformer block, every backend in one process, so that ratios are of one run.
+
+Rows and weights are normal random floats under the project's own quantizers: the parameters of an encrypted product follow from
+the norms of the weight's columns, and uniform integers would have larger ones than any trained weight. Products of the same
+(inputs, outputs) share a measurement, whatever layer and direction they belong to; the rows name each of them, so that sums
+over rows are sums over the block.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numba
+import numpy as np
+import torch
+
+from private_lora.backends import load
+from private_lora.backends.base import accumulator_bound
+from private_lora.errors import UserError
+from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
+from private_lora.quantization import quantize_activations, quantize_weight
+from private_lora.records import Recorder
+from private_lora.registry import BACKENDS
+from private_lora.spec import BlockSpec
+
+QUANTIZERS = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel"}
+OPERANDS = (
+    "Rows and weights: normal random floats, quantized dynamically per token and statically per channel. "
+    "plaintext_float32 multiplies the same integers as float32; products of one shape share a measurement."
+)
+CHECKED_AT_ONCE = 512  # rows
+FLOAT32_ERROR = 2.0**-20  # of the largest possible sum: worse is no rounding of float32
+
+
+def block(spec: BlockSpec, out: Path) -> None:
+    """Write the rows of all layers, directions and backends (`out`) and a sidecar beside it; progress goes to standard error.
+
+    Every backend's first answer at each shape is compared with the exact integer product. Raises RuntimeError on a wrong one,
+    and nothing is written then; UserError when a backend refuses a layer.
+    """
+    recorder = Recorder(_columns(spec))
+    tallies = [Tally(backend) for backend in spec.backends]
+    for shape, products in spec.products().items():
+        operands = Operands.draw(spec, *shape)
+        contenders = [_contender(spec, tally, operands) for tally in tallies]
+        for index in range(spec.warmup + spec.repeats):
+            start = time.perf_counter()
+            for tally, contender in zip(tallies, contenders, strict=True):
+                stages, y = contender()
+                if index == 0:
+                    tally.check(y, operands)
+                del y
+                if index >= spec.warmup:
+                    _record(recorder, tally, shape, products, stages, spec, index - spec.warmup)
+            if index == 0:
+                operands.forget_truth()
+            name = f"repeat {index - spec.warmup + 1} of {spec.repeats}" if index >= spec.warmup else "warm-up"
+            seconds = time.perf_counter() - start
+            print(f"{spec.tokens}x{shape[0]}x{shape[1]}: {name}, {seconds:.1f} s", file=sys.stderr, flush=True)
+    _record_run(recorder, spec, tallies)
+    _write_sidecar(spec, tallies, out)
+    recorder.write(out)
+
+
+@dataclass
+class Operands:
+    """Integers of one shape: rows x (T x K), weight (K x D). bound: largest possible |x W|."""
+
+    x: np.ndarray
+    weight: np.ndarray
+    bound: int
+    _truth: np.ndarray | None = None
+
+    @classmethod
+    def draw(cls, spec: BlockSpec, inputs: int, outputs: int) -> Operands:
+        """The operands that the spec's seed gives this shape, whatever else is measured."""
+        generator = np.random.Generator(np.random.PCG64([spec.seed, spec.tokens, inputs, outputs]))
+        floats = generator.standard_normal((inputs, outputs), dtype=np.float32)
+        weight = quantize_weight(floats, spec.weight_bits, QUANTIZERS["weight_quantizer"]).values
+        floats = generator.standard_normal((spec.tokens, inputs), dtype=np.float32)
+        x = quantize_activations(floats, spec.activation_bits, QUANTIZERS["activation_quantizer"]).values
+        return cls(x, weight, accumulator_bound(weight, spec.activation_bits))
+
+    def truth(self) -> np.ndarray:
+        """x W as float64, which holds every sum of integers below 2^53 exactly."""
+        if self._truth is None:
+            self._truth = (torch.from_numpy(self.x).double() @ torch.from_numpy(self.weight).double()).numpy()
+        return self._truth
+
+    def forget_truth(self) -> None:
+        """Free the memory of `truth`."""
+        self._truth = None
+
+
+@dataclass
+class Tally:
+    """What one backend of the spec did over all shapes.
+
+    error: largest distance of an answer from the integers. parameters: of the scheme, by `inputs x outputs`.
+    """
+
+    backend: dict
+    keys: object = None
+    exact: bool = True
+    noise_std: float = 0.0
+    checked: int = 0
+    mismatches: int = 0
+    error: float = 0.0
+    security_bits: int = 0
+    public_material_bytes: int = 0
+    encrypted_products: int = 0
+    parameters: dict = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name and variant, for messages."""
+        return " ".join(part for part in (self.backend["name"], self.backend.get("variant", "")) if part)
+
+    def check(self, y: np.ndarray, operands: Operands) -> None:
+        """Compare an answer with the integers, in parts, because it may fill half a gigabyte; RuntimeError if it is wrong."""
+        truth, largest, mismatches = operands.truth(), 0.0, 0
+        for top in range(0, len(truth), CHECKED_AT_ONCE):
+            difference = y[top : top + CHECKED_AT_ONCE] - truth[top : top + CHECKED_AT_ONCE]
+            largest = max(largest, float(np.abs(difference).max()))
+            mismatches += np.count_nonzero(difference)
+        if largest > (0 if self.exact else 8 * self.noise_std):
+            promised = "exact answers" if self.exact else f"a std of at most {self.noise_std:.4g}"
+            raise RuntimeError(
+                f"{self.name}: {mismatches} of {truth.size} answers differ from the integers, by up to {largest:g}; "
+                f"promised were {promised}"
+            )
+        self.checked, self.mismatches = self.checked + truth.size, self.mismatches + mismatches
+        self.error = max(self.error, largest)
+
+
+def _contender(spec: BlockSpec, tally: Tally, operands: Operands):
+    """A call that makes one product and returns its stages and the answer (T x D)."""
+    name = tally.backend["name"]
+    if name in PLAINTEXT_PRODUCTS:
+        # Rounding of float32 sums is no error of a scheme: allowed up to its tolerance, counted as mismatches.
+        tally.exact, tally.noise_std = name == "plaintext_int8", FLOAT32_ERROR * operands.bound / 8
+        dtype, product = PLAINTEXT_PRODUCTS[name]
+        tensors = [torch.from_numpy(a).to(spec.device, dtype) for a in (operands.x, operands.weight)]
+        return partial(_plaintext, product, *tensors)
+    backend = load(name, device=spec.device, **tally.backend.get("options", {}))
+    try:
+        plan = backend.plan(operands.weight, spec.activation_bits)
+    except ValueError as error:
+        raise UserError(f"layer of {operands.weight.shape[0]} inputs and {operands.weight.shape[1]} outputs: {error}") from None
+    client = backend.client(plan, tally.keys)
+    tally.keys, tally.exact, tally.noise_std = client.keys, plan.exact, plan.noise_std
+    if not plan.exact and not BACKENDS[name].quantized:
+        tally.noise_std = FLOAT32_ERROR * operands.bound / 8
+    tally.security_bits = plan.security_bits
+    tally.parameters["{}x{}".format(*operands.weight.shape)] = plan.parameters
+    if not tally.public_material_bytes and (material := client.public_material()) is not None:
+        tally.public_material_bytes = len(material.to_bytes())
+    return partial(_remote, tally, client, backend.server(plan, operands.weight), operands.x)
+
+
+PLAINTEXT_PRODUCTS = {
+    "plaintext_float32": (torch.float32, torch.matmul),
+    "plaintext_int8": (torch.int8, torch._int_mm),
+}
+
+
+def _plaintext(product, x: torch.Tensor, weight: torch.Tensor) -> tuple[dict, np.ndarray]:
+    """The product alone, on weight and rows that are where and what they should be."""
+    start = time.perf_counter()
+    y = product(x, weight)
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    stages = {"matmul_time_s": (time.perf_counter() - start, "s")}
+    return stages, y.cpu().numpy()
+
+
+def _remote(tally: Tally, client, server, x: np.ndarray) -> tuple[dict, np.ndarray]:
+    """A product through the protocol: client, server, client."""
+    times = [time.perf_counter()]
+    question = client.encrypt(x)
+    times.append(time.perf_counter())
+    answer = server.matmul(question)
+    times.append(time.perf_counter())
+    y = client.decrypt(answer)
+    times.append(time.perf_counter())
+    encrypted = server.counters.encrypted_products > 0
+    tally.encrypted_products += encrypted
+    return {
+        "encrypt_time_s": (times[1] - times[0], "s"),
+        "matmul_time_s": (times[2] - times[1], "s"),
+        "decrypt_time_s": (times[3] - times[2], "s"),
+        "upload_ciphertext_bytes": (question.byte_count if encrypted else 0, "B"),
+        "download_ciphertext_bytes": (answer.byte_count if encrypted else 0, "B"),
+    }, y
+
+
+def _columns(spec: BlockSpec) -> dict:
+    """Columns that all rows share; `dataset` says what was multiplied."""
+    columns = {"run_id": spec.run_id, "stage": spec.stage, "model": spec.model, "dataset": "random", "device": spec.device}
+    columns |= QUANTIZERS | {"activation_bits": spec.activation_bits, "weight_bits": spec.weight_bits}
+    return columns | {"seed": spec.seed, "basis": "measured"}
+
+
+def _of_backend(tally: Tally) -> dict:
+    name = tally.backend["name"]
+    return {"backend": name, "basis": BACKENDS[name].basis if name in BACKENDS else "measured"}
+
+
+def _record(recorder, tally: Tally, shape, products, stages: dict, spec: BlockSpec, repeat: int) -> None:
+    """One row for each layer and direction of this shape; variant: layer, tokens x inputs x outputs, backend's variant."""
+    for layer, phase in products:
+        parts = [layer, f"{spec.tokens}x{shape[0]}x{shape[1]}", tally.backend.get("variant", "")]
+        columns = _of_backend(tally) | {"variant": ", ".join(part for part in parts if part)}
+        for metric, (value, unit) in stages.items():
+            recorder.add(metric, value, unit, phase=phase, repeat=repeat, **columns)
+
+
+def _record_run(recorder: Recorder, spec: BlockSpec, tallies: list[Tally]) -> None:
+    """What was counted once: for each backend, and for the process."""
+    for tally in tallies:
+        columns = _of_backend(tally) | {"variant": tally.backend.get("variant", ""), "phase": "run"}
+        recorder.add("checked_values", tally.checked, "", **columns)
+        recorder.add("mismatches", tally.mismatches, "", **columns)
+        recorder.add("largest_error", tally.error, "units", **columns)
+        recorder.add("security_bits", tally.security_bits, "bits", **columns)
+        recorder.add("encrypted_matmuls", tally.encrypted_products, "", **columns)
+        recorder.add("public_material_bytes", tally.public_material_bytes, "B", **columns)
+    recorder.add("blocks", spec.blocks, "", phase="run")
+    recorder.add("torch_threads", torch.get_num_threads(), "", phase="run")
+    recorder.add("peak_memory_bytes", peak_memory_bytes(), "B", phase="run")
+
+
+def _write_sidecar(spec: BlockSpec, tallies: list[Tally], out: Path) -> None:
+    content = {"spec": spec.to_dict(), "environment": environment(), "operands": OPERANDS}
+    content |= {"torch_threads": torch.get_num_threads(), "numba_threads": numba.get_num_threads()}
+    content |= {"parameters": {tally.name: tally.parameters for tally in tallies if tally.parameters}}
+    write_sidecar(out.parent / "sidecar.json", content)

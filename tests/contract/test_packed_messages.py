@@ -1,0 +1,108 @@
+"""Messages of `packed` that are damaged, relabelled or beyond a security cap are refused before anything is computed."""
+
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from private_lora.backends import load
+from private_lora.backends.base import pack, unpack
+
+
+def integers(seed, shape):
+    return np.random.default_rng(seed).integers(-128, 128, shape)
+
+
+def messages(name="packed"):
+    weight, backend = integers(1, (40, 7)), load(name)
+    plan = backend.plan(weight, 8)
+    client, server = backend.client(plan), backend.server(plan, weight)
+    question = client.encrypt(integers(0, (3, 40)))
+    return backend, client, server, {"question": question.to_bytes(), "answer": server.matmul(question).to_bytes()}
+
+
+@pytest.mark.parametrize("kind", ["question", "answer"])
+def test_every_altered_bit_cut_or_addition_is_refused(kind):
+    backend, _, _, data = messages()
+    data, generator = data[kind], np.random.default_rng(0)
+    header = [8 * byte for byte in range(116)]  # one bit of each byte up to the end of the digest, then anywhere
+    for bit in [*header, *generator.integers(0, 8 * len(data), 200)]:
+        altered = bytearray(data)
+        altered[bit // 8] ^= 1 << (bit % 8)
+        with pytest.raises(ValueError, match=r"protocol version|altered"):
+            backend.ciphertext_from_bytes(bytes(altered))
+    for damaged in (*(data[:n] for n in (0, 3, 20, 83, 84, 115, 116, 200, len(data) - 1)), data + b"\0", data + data):
+        with pytest.raises(ValueError, match=r"protocol version|cut short"):
+            backend.ciphertext_from_bytes(damaged)
+
+
+def relabelled(data, position, value):
+    """The same payload under a header that says otherwise, with a digest that is right."""
+    key_id, numbers, payload = unpack(data, 8)
+    numbers = [*numbers[:position], value % 2**64, *numbers[position + 1 :]]
+    return pack(payload, *numbers, key_id=key_id)
+
+
+NUMBERS = ["kind", "rows", "columns", "ring size", "log2_q", "dropped bits", "mask bits", "body bits"]
+
+
+@pytest.mark.parametrize("kind", ["question", "answer"])
+@pytest.mark.parametrize("position", range(8), ids=NUMBERS)
+def test_other_numbers_in_the_header_are_refused_before_anything_is_computed(kind, position):
+    backend, client, server, data = messages()
+    _, numbers, _ = unpack(data[kind], 8)
+    value = numbers[position]
+    tracemalloc.start()
+    for other in {0, 1, 2, 3, value - 1, value + 1, 2 * value, value // 2, 54, 63, 1024, 4096, 2**31, 2**63, 2**64 - 1} - {
+        value
+    }:
+        with pytest.raises(ValueError, match=r"\w+ \w+ \w+") as caught:
+            message = backend.ciphertext_from_bytes(relabelled(data[kind], position, other))
+            server.matmul(message) if kind == "question" else client.decrypt(message)
+        assert "\n" not in str(caught.value)
+    assert tracemalloc.get_traced_memory()[1] < 16 * 2**20
+    tracemalloc.stop()
+    # What was refused has cost no key.
+    assert len(client.keys.secret) == 1
+
+
+@pytest.mark.parametrize("kind", ["question", "answer"])
+def test_parameters_beyond_a_security_cap_are_refused_as_such(kind):
+    backend, _, _, data = messages()
+    with pytest.raises(ValueError, match="classical 128-bit security cap for N = 2048"):
+        backend.ciphertext_from_bytes(relabelled(data[kind], 4, 54))
+    with pytest.raises(ValueError, match="classical 128-bit security cap for N = 1024"):
+        backend.ciphertext_from_bytes(relabelled(data[kind], 3, 1024))
+    with pytest.raises(ValueError, match="ring size 512 is none of"):
+        backend.ciphertext_from_bytes(relabelled(data[kind], 3, 512))
+
+
+@pytest.mark.parametrize("kind", ["question", "answer"])
+@pytest.mark.parametrize("position", [1, 2], ids=["rows", "columns"])
+def test_sizes_that_the_payload_does_not_have_are_refused_as_such(kind, position):
+    backend, _, _, data = messages()
+    for other in (100, 2**40, 2**64 - 1):
+        with pytest.raises(ValueError, match=rf"this {kind} holds \d+ bytes of ciphertext where its sizes ask for \d+$"):
+            backend.ciphertext_from_bytes(relabelled(data[kind], position, other))
+
+
+def test_two_changed_numbers_that_keep_the_size_are_refused_by_the_server():
+    backend, _, server, data = messages()
+    key_id, numbers, payload = unpack(data["question"], 8)
+    kind, rows, columns, *sent = numbers
+    for swapped in ((2 * rows, columns // 2), (1, 3 * 64), (rows, columns + 1), (rows, 64)):
+        try:
+            message = backend.ciphertext_from_bytes(pack(payload, kind, *swapped, *sent, key_id=key_id))
+        except ValueError:
+            continue
+        with pytest.raises(ValueError, match="no question of rows of 40 values"):
+            server.matmul(message)
+
+
+def test_a_message_says_nothing_but_what_it_must():
+    _, client, _, data = messages()
+    for kind, message in zip((1, 2), data.values(), strict=True):
+        assert struct.unpack("<8Q", message[20:84]) == (kind, 3, 40 if kind == 1 else 7, *client.parameters.sent)
+    # 24 bits of each value, in whole tiles, and no scales of rows.
+    assert len(messages("packed_approx")[3]["question"]) == 116 + 32 + 2 * 3 * 3 * 32

@@ -1,0 +1,123 @@
+"""The section `block` of a configuration: expanded into specs, and refused in one sentence."""
+
+import copy
+
+import pytest
+
+from private_lora.config import DEFAULTS, merge, read_yaml, study_of
+from private_lora.dependencies import fingerprint
+from private_lora.errors import UserError
+from private_lora.registry import BACKENDS
+from private_lora.spec import BlockSpec
+from private_lora.study import STAGES
+
+LAYERS = {"q": [8, 8], "k": [8, 4], "v": [8, 4], "o": [8, 8], "gate": [8, 12], "up": [8, 12], "down": [12, 8]}
+
+
+@pytest.fixture
+def config():
+    """The default configuration with empty grids."""
+    empty = copy.deepcopy(read_yaml(DEFAULTS))
+    for section in (*STAGES, "latency", "block"):
+        empty[section]["groups"] = []
+    return empty
+
+
+def block(config, **group):
+    config["block"]["groups"] = [{"tokens": [16], "backends": ["plaintext_int8", "packed"]} | group]
+    return config
+
+
+def spec(**fields) -> BlockSpec:
+    values = {"run_id": "b", "model": "m", "blocks": 2, "tokens": 4, "layers": LAYERS, "backends": [{"name": "integer"}]}
+    return BlockSpec.from_dict(values | {"activation_bits": 8, "weight_bits": 8} | fields)
+
+
+def test_default_study_has_the_shapes_and_batches_of_a_llama_block():
+    blocks = list(study_of(read_yaml(DEFAULTS)).blocks.values())
+    compared = [b for b in blocks if {x["name"] for x in b.backends} >= {"plaintext_float32", "plaintext_int8", "packed"}]
+    assert {b.tokens for b in compared if not b.share_inputs} == {128, 512, 2048, 8192}
+    assert {b.tokens for b in compared if b.share_inputs} == {2048}
+    assert all("packed_approx" in {x["name"] for x in b.backends} and len(b.layers) == 7 for b in compared)
+    (glwe,) = [b for b in blocks if b not in compared]
+    assert [b["name"] for b in glwe.backends] == ["glwe"]
+    assert set(glwe.layers) == {"q", "k", "v", "o"}
+
+
+def test_a_group_is_one_job_for_each_number_of_tokens(config):
+    backends = ["packed", *({"name": "packed_approx", "variant": f"log2 Q {q}", "options": {"log2_q": q}} for q in (22, 24))]
+    found = study_of(block(config, tokens=[16, 32], backends=backends, bits={"activations": 8, "weights": 6})).blocks
+    assert list(found) == [f"block_packed-packed-approx_{t}-tokens_a8w6bit" for t in (16, 32)]
+    first = found["block_packed-packed-approx_16-tokens_a8w6bit"]
+    assert [b.get("options", {}) for b in first.backends] == [{}, {"log2_q": 22}, {"log2_q": 24}]
+    assert BlockSpec.from_json(first.to_json()) == first
+
+
+def test_a_group_overrides_what_the_section_says(config):
+    (found,) = study_of(block(config, layers=["o", "k"], repeats=7, warmup=0, share_inputs=True)).blocks.values()
+    assert (set(found.layers), found.repeats, found.warmup, found.share_inputs) == ({"o", "k"}, 7, 0, True)
+    assert (found.seed, found.blocks) == (config["block"]["seed"], config["block"]["blocks"])
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        ({"backends": ["pakced"]}, ["block.groups[0]", "'pakced'", "plaintext_float32", "packed_approx"]),
+        ({"backends": ["concrete_ml"]}, ["block.groups[0]", "'concrete_ml'"]),
+        ({"backends": ["packed", {"name": "packed", "options": {"security": "quantum"}}]}, ["'packed'", "twice"]),
+        ({"backends": ["packed"], "device": "tpu"}, ["block.groups[0]", "'tpu'", "cpu, cuda"]),
+        ({"tokens": [0]}, ["block.groups[0].tokens[0]", "at least 1"]),
+        ({"tokens": []}, ["block.groups[0].tokens", "empty"]),
+        ({"tokens": 16}, ["block.groups[0].tokens", "a list"]),
+        ({"layers": ["q", "w"]}, ["block.groups[0]", "'w'", "q, k, v"]),
+        ({"bits": 16}, ["block.groups[0]", "plaintext_int8", "8 bits"]),
+        ({"repeats": 0}, ["block.groups[0].repeats", "at least 1"]),
+    ],
+)
+def test_bad_groups_are_named_by_their_path(config, group, expected):
+    with pytest.raises(UserError) as error:
+        study_of(block(config, **group))
+    for part in expected:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_groups_that_would_share_a_name_need_a_variant(config):
+    block(config)["block"]["groups"] *= 2
+    with pytest.raises(UserError, match=r"block\.groups\[1\].*block_packed_16-tokens_8bit"):
+        study_of(config)
+    config["block"]["groups"] = [config["block"]["groups"][0], config["block"]["groups"][0] | {"variant": "again"}]
+    assert set(study_of(config).blocks) == {"block_packed_16-tokens_8bit", "block_again_packed_16-tokens_8bit"}
+
+
+def test_layers_are_inputs_and_outputs(config):
+    with pytest.raises(UserError, match=r"block\.layers\.q"):
+        study_of(merge(block(config), {"block": {"layers": {"q": [8, 8, 8]}}}))
+
+
+def test_every_layer_and_direction_belongs_to_one_shape():
+    products = spec().products()
+    assert products[8, 8] == [("q", "forward"), ("q", "backward"), ("o", "forward"), ("o", "backward")]
+    assert products[8, 4] == [("k", "forward"), ("v", "forward")]
+    assert products[12, 8] == [("gate", "backward"), ("up", "backward"), ("down", "forward")]
+    assert sum(len(uses) for uses in products.values()) == 14
+
+
+def test_joint_layers_are_one_product_in_both_directions():
+    products = spec(share_inputs=True).products()
+    assert products[8, 16] == [("q+k+v", "forward")]
+    assert products[24, 8] == [("gate+up", "backward")]
+    assert sum(len(uses) for uses in products.values()) == 8
+    with pytest.raises(UserError, match="q, k, v cannot share an input"):
+        spec(share_inputs=True, layers=LAYERS | {"k": [6, 4]})
+
+
+def test_a_spec_read_back_from_json_measures_the_same_products():
+    joint = spec(share_inputs=True)
+    assert BlockSpec.from_json(joint.to_json()).products() == joint.products()
+
+
+def test_fingerprint_covers_every_backend_of_the_job():
+    prints = [fingerprint(spec(backends=[{"name": n} for n in names])) for names in (["integer"], ["integer", "packed"])]
+    assert prints[0] != prints[1]
+    assert prints[1].endswith(" ".join(BACKENDS[name].basis for name in ("integer", "packed")))

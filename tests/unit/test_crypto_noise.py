@@ -1,0 +1,188 @@
+"""Measured noise and failures of encrypt, multiply, decrypt against the formulas that parameters are chosen by."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from crypto_reference import exact_products
+
+from private_lora.crypto.parameters import PackedParameters, choose_approximate, choose_exact, rounding_variance
+from private_lora.crypto.planes import PlaneProduct
+from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
+
+SEED = bytes(range(32))
+
+
+def seed(*numbers):
+    """A seed for tests that pass always or never."""
+    return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(32, b"\7")
+
+
+def integers(number, shape, bits=8):
+    return np.random.default_rng(number).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape)
+
+
+def exact(x, weight):
+    """The product by float64, which holds every partial sum here."""
+    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
+
+
+def norms(weight):
+    return np.sqrt(np.square(weight.astype(np.float64)).sum(axis=0))
+
+
+def decrypted(x, weight, p, number, delta=None, rounded=False):
+    """Products as the client reads them, under fresh keys that are a function of `number`."""
+    delta = np.full(len(x), float(p.delta)) if delta is None else delta
+    secrets = fresh_secrets(seed(1, number), p.ring_size, len(x))
+    mask_seed = seed(2, number)
+    bodies = encrypt_rows(x.astype(np.int16), delta, mask_seed, secrets, seed(3, number), p)
+    product = PlaneProduct(weight.astype(np.int8), "float64")
+    mask = product.rounded(mask_tiles(mask_seed, p, len(weight)), p.log2_q, p.mask_bits)
+    body = product.rounded(bodies, p.upload_bits, p.body_bits)
+    return decrypt_rows(mask, body, delta, secrets, p, rounded)
+
+
+def whole(p):
+    """The same without rounding on the way down."""
+    return replace(p, mask_bits=p.log2_q, body_bits=p.upload_bits)
+
+
+def exact_parameters(weight, activation_bits=8):
+    bound = int(np.abs(weight).sum(axis=0).max()) * 2 ** (activation_bits - 1)
+    return choose_exact(bound, float(norms(weight).max()), -64.0, "classical")
+
+
+def with_dropped(p, dropped):
+    return replace(whole(p), dropped_bits=dropped, body_bits=p.log2_q - dropped)
+
+
+EXACT_CASES = {
+    "no bits dropped": (64, lambda p: with_dropped(p, 0)),
+    "one bit dropped": (64, lambda p: with_dropped(p, 1)),
+    "four bits dropped": (256, lambda p: with_dropped(p, 4)),
+    "short answer": (2048, lambda p: p),
+    "short body": (64, lambda p: replace(with_dropped(p, 2), body_bits=p.log2_q - 2 - 14)),
+    "short mask": (64, lambda p: replace(with_dropped(p, 0), mask_bits=p.log2_q - 8)),
+    "one more bit of the mask gone": (256, lambda p: replace(whole(p), mask_bits=p.log2_q - 11)),
+}
+
+
+@pytest.mark.parametrize("case", EXACT_CASES)
+def test_the_variance_of_the_phase_error_is_the_predicted_one(case):
+    inputs, change = EXACT_CASES[case]
+    # Columns of very different norms: the share that grows with the norm and the share that does not both count.
+    weight = integers(1, (inputs, 256)) // np.array([1, 1, 4, 32])[np.arange(256) % 4]
+    x, p = integers(0, (1024, inputs)), change(exact_parameters(weight))
+    errors = (decrypted(x, weight, p, inputs) - exact(x, weight)) * p.delta
+    assert_variance(errors, p, norms(weight))
+
+
+@pytest.mark.parametrize(("inputs", "log2_q"), [(64, 26), (512, 26), (2048, 26), (256, 24), (256, 22)])
+def test_the_approximate_mode_errs_as_predicted(inputs, log2_q):
+    weight = integers(1, (inputs, 256)) // np.array([1, 8])[np.arange(256) % 2]
+    x, p = integers(0, (1024, inputs)), choose_approximate(log2_q, float(norms(weight).max()), "classical")
+    assert p.dropped_bits == (2 if log2_q == 26 else 0)
+    assert p.mask_bits < log2_q
+    delta = 2.0 ** (log2_q - 2) / np.abs(exact(x, weight)).max(axis=1)
+    errors = (decrypted(x, weight, p, inputs, delta) - exact(x, weight)) * delta[:, None]
+    assert_variance(errors, p, norms(weight))
+
+
+def assert_variance(errors, p, column_norms):
+    """Mean zero, and the variance within 5 % for all columns of a kind.
+
+    Half and more of all errors belong to one key and share its masks, so the mean's deviation is taken from rows and columns.
+    """
+    predicted = p.noise_variance(column_norms)
+    kinds = np.unique(np.round(np.log2(predicted)), return_inverse=True)[1]
+    for kind in range(kinds.max() + 1):
+        chosen = kinds == kind
+        if chosen.sum() >= 32:
+            scaled = errors[:, chosen] / np.sqrt(predicted[chosen])
+            assert abs(np.mean(scaled**2) - 1) < 0.05
+            by_row, by_column = scaled.mean(axis=1), scaled.mean(axis=0)
+            deviation = math.hypot(by_row.std() / math.sqrt(len(by_row)), by_column.std() / math.sqrt(len(by_column)))
+            assert abs(scaled.mean()) < 5 * deviation
+    assert abs(np.mean(errors**2 / predicted) - 1) < 0.05
+
+
+@pytest.mark.parametrize("bits", range(8))
+def test_rounding_halves_to_even_has_the_stated_variance(bits):
+    # All residues of two steps, so that halves fall to either side.
+    values = np.arange(2 ** (bits + 1))
+    rounded = np.rint(values / 2**bits) * 2**bits
+    assert np.mean((rounded - values) ** 2) == pytest.approx(rounding_variance(bits))
+    assert np.mean(rounded - values) == 0
+
+
+@pytest.mark.parametrize(("dropped", "short"), [(0, False), (3, False), (0, True), (2, True)])
+def test_the_probability_of_a_wrong_value_is_the_predicted_one(dropped, short):
+    rows, inputs, outputs = 2048, 512, 256
+    weight = integers(1, (inputs, outputs))
+    p = failing(exact_parameters(weight), weight, dropped, short)
+    predicted = np.array([2.0 ** p.failure_log2(norm) for norm in norms(weight)])
+    assert 1e-3 < predicted.mean() < 1e-1
+    wrong = []
+    for number in range(2):
+        x = integers(number, (rows, inputs))
+        wrong.append(decrypted(x, weight, p, number, rounded=True) != exact(x, weight))
+    by_row = np.concatenate(wrong).mean(axis=1)
+    assert by_row.size * outputs >= 2**20
+    # Errors of a row share their noise, those of different rows do not.
+    deviation = by_row.std() / math.sqrt(by_row.size)
+    assert deviation < 0.05 * predicted.mean()
+    assert abs(by_row.mean() - predicted.mean()) < 4 * deviation
+
+
+def failing(p, weight, dropped=0, short=False):
+    """Parameters with too small a modulus for `weight`: as large a one as still fails once in a thousand values."""
+    bound = int(np.abs(weight).sum(axis=0).max()) * 128
+    for log2_q in range(p.log2_q - 1, 2, -1):
+        delta = 2**log2_q // (2 * bound + 1)
+        # A short body is rounded to between an eighth and a quarter of delta to either side.
+        shift = delta.bit_length() - 2 - dropped if short else 0
+        widths = {"mask_bits": log2_q - 4 * short, "body_bits": log2_q - dropped - shift}
+        smaller = PackedParameters(p.ring_size, log2_q, delta, dropped, **widths)
+        if smaller.failure_log2(float(norms(weight).mean())) > -9:
+            return smaller
+    raise AssertionError("no such modulus")
+
+
+def test_wrong_values_are_off_by_one_and_not_by_more():
+    weight = integers(1, (512, 64))
+    p, x = failing(exact_parameters(weight), weight), integers(0, (1024, 512))
+    error = decrypted(x, weight, p, 0, rounded=True) - exact(x, weight)
+    assert set(np.unique(error)) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize(
+    ("ring_size", "log2_q"), [(1024, 26), (2048, 41), (2048, 42), (2048, 43), (2048, 53), (4096, 58), (4096, 62)]
+)
+def test_bodies_are_mask_times_secret_plus_small_errors(ring_size, log2_q):
+    # Exactly, against integers, on both sides of the width where the mask is multiplied in two parts.
+    p = PackedParameters(ring_size, log2_q, 0, 0, min(47, log2_q), log2_q)
+    secrets = fresh_secrets(seed(1), ring_size, ring_size)
+    x = np.zeros((ring_size, 96), np.int8)
+    bodies = encrypt_rows(x, np.ones(ring_size), SEED, secrets, seed(3), p)[2]
+    mask = mask_tiles(SEED, p, 96)[2]
+    a, b = (sum(plane.astype(np.int64) << (8 * i) for i, plane in enumerate(planes)) for planes in (mask, bodies))
+    secret = secrets[0].astype(np.int64)
+    product = exact_products(a & (2**31 - 1), secret) + (exact_products(a >> 31, secret) << 31)
+    errors = (b - product + 2 ** (log2_q - 1)) % 2**log2_q - 2 ** (log2_q - 1)
+    assert np.abs(errors).max() <= 32
+    assert abs(errors.mean()) < 5 * 3.2 / math.sqrt(errors.size)
+    assert abs(errors.var() / 10.24 - 1) < 5 * math.sqrt(2 / errors.size)
+    # Errors of one tile, and of the next, are not those of another.
+    assert abs(np.corrcoef(errors[:, 0], errors[:, 1])[0, 1]) < 5 / math.sqrt(ring_size)
+
+
+def test_errors_of_tiles_and_of_rings_of_rows_are_unrelated():
+    p = PackedParameters(1024, 26, 0, 0, 26, 26)
+    zero_secrets = np.zeros((2, 1024), np.int8)
+    bodies = encrypt_rows(np.zeros((2048, 192), np.int8), np.ones(2048), SEED, zero_secrets, seed(3), p)
+    errors = sum(bodies[:, i].astype(np.int64) << (8 * i) for i in range(p.body_planes))
+    parts = errors.reshape(12, 1024 * 32)
+    correlations = np.corrcoef(parts)
+    assert np.abs(correlations - np.eye(12)).max() < 5 / math.sqrt(parts.shape[1])
