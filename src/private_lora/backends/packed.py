@@ -7,7 +7,7 @@ Keys are made for one question and forgotten with its answer: the client draws m
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -114,9 +114,12 @@ def check_cuda(name: str, device: str) -> None:
 class OneTimeKey:
     """What decrypts one answer: secrets (int8, B x N), the message scale of each row, and sums of the rows."""
 
-    secrets: np.ndarray
-    delta: np.ndarray
-    row_sums: np.ndarray
+    secrets: np.ndarray = field(repr=False)
+    delta: np.ndarray = field(repr=False)
+    row_sums: np.ndarray = field(repr=False)
+
+    def __reduce__(self):
+        raise TypeError("secret keys are not serialized: they stay in the client's process")
 
 
 class PackedKeys:
@@ -139,6 +142,8 @@ class PackedClient(Client):
 
     def encrypt(self, x: np.ndarray) -> PackedQuestion:
         check_activations(self.plan, x)
+        if not len(x):
+            raise ValueError("there are no rows of activations to encrypt")
         x = np.ascontiguousarray(x, dtype=self._dtype)
         question_id, mask_seed = os.urandom(16), fresh_seed()
         secrets = fresh_secrets(fresh_seed(), self.parameters.ring_size, len(x))

@@ -68,7 +68,8 @@ def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
     if kind == _QUESTION:
         shape = tile_count(columns), p.body_planes, rows, LANES
         _check_size(payload, SEED_BYTES + math.prod(shape), kind="question")
-        bodies = np.frombuffer(payload, np.int8, offset=SEED_BYTES).reshape(shape)
+        # A copy, because torch wants memory that it could write to.
+        bodies = np.frombuffer(payload, np.int8, offset=SEED_BYTES).reshape(shape).copy()
         return PackedQuestion(question_id, payload[:SEED_BYTES], columns, p.sent, bodies)
     cut = tile_count(columns) * tile_bytes(ring_size, mask_bits)
     _check_size(payload, cut + tile_count(columns) * tile_bytes(rows, body_bits), kind="answer")

@@ -4,6 +4,8 @@ parameters: ring size, modulus and noise, chosen under security caps. sampling: 
 stream. ring: negacyclic products. rlwe: encryption and decryption. planes: the server's product. bits: an answer's wire form.
 """
 
+# Whoever edits a kernel deletes __pycache__ here: numba's cache does not see changes in functions of another file.
+
 import llvmlite.binding
 import numba
 

@@ -111,6 +111,7 @@ class PackedParameters:
     def report(self, column_norm: float) -> dict:
         """What a table says about these parameters: sizes, noise, failure probability, both security tables, expansion."""
         caps = {table: SECURITY_CAPS[table][self.ring_size] for table in SECURITY_CAPS}
+        variance = float(self.noise_variance(column_norm))
         return asdict(self) | {
             "security_bits": SECURITY_BITS,
             "classical_cap_log2_q": caps["classical"],
@@ -118,7 +119,7 @@ class PackedParameters:
             "quantum_cap_log2_q": caps["quantum"],
             "quantum_margin_bits": caps["quantum"] - self.log2_q,
             "error_std": ERROR_STD,
-            "noise_bits": math.log2(math.sqrt(self.noise_variance(column_norm))),
+            "noise_bits": math.log2(variance) / 2 if variance else None,
             "failure_log2": self.failure_log2(column_norm) if self.delta else None,
             "upload_bits_per_value": 8 * self.body_planes,
             "download_bits_per_value": self.mask_bits + self.body_bits,
@@ -167,7 +168,8 @@ def choose_approximate(log2_q: int, column_norm: float, table: str) -> PackedPar
         raise ValueError(f"log2_q must be from 8 to {LARGEST_LOG2_Q} and under the {table} security caps, not {log2_q}")
     # Dropping what exceeds a whole byte saves the server a product of its own; more than 2 bits would double the noise.
     dropped = log2_q % 8 if log2_q % 8 <= 2 else 0
-    whole = PackedParameters(ring_size, log2_q, 0, dropped, log2_q, log2_q - dropped, table)
+    mask_bits = min(log2_q, LARGEST_MASK_BITS)
+    whole = PackedParameters(ring_size, log2_q, 0, dropped, mask_bits, log2_q - dropped, table)
     allowed = (1 + SWITCH_SHARE) * whole.noise_variance(column_norm)
     return _shortest(whole, lambda p: p.noise_variance(column_norm) <= allowed)
 

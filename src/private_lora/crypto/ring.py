@@ -27,7 +27,7 @@ _PART_ROWS = 64
 
 
 def exact_bits(ring_size: int) -> int:
-    """Widest signed integers whose product with a ternary polynomial is exact: 42 bits for N = 2048."""
+    """Widest random signed integers whose product with a random ternary polynomial is exact: 42 bits for N = 2048."""
     return _EXACT_BITS - (ring_size.bit_length() - 1)
 
 
@@ -195,7 +195,7 @@ def packed_order(ring_size: int) -> np.ndarray:
 
 
 def negacyclic_products(columns: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """Each column (N x C integers of at most `exact_bits` signed bits) times `factor` (N, ternary) mod x^N + 1, exact int64.
+    """Each column (N x C integers of at most `exact_bits` bits) times `factor` (N, ternary) mod x^N + 1, exact int64.
 
     Both, and the result, in packed order.
     """

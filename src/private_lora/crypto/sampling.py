@@ -58,7 +58,7 @@ def fill_mask_tiles(seed: bytes, log2_q: int, first: int, out: np.ndarray) -> No
     without rejection; of the top plane only the bits below Q are kept, sign-extended.
     """
     Stream(seed, first * (out[0].size // 16)).fill(out)
-    _keep_low_bits(out[:, -1], -log2_q % 8)
+    _keep_low_bits(out, -log2_q % 8)
 
 
 def ternary_secret(stream: Stream, ring_size: int) -> np.ndarray:
@@ -116,13 +116,14 @@ def statistical_distance() -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _keep_low_bits(digits, unused):
+def _keep_low_bits(tiles, unused):
+    """Sign-extend the top plane of every tile from all but its `unused` upper bits."""
     # Masking and moving the sign bit needs no shift, so it compiles to operations on bytes.
     kept, sign = 255 >> unused, 128 >> unused
-    for tile in range(digits.shape[0]):
-        flat = digits[tile].ravel()
-        for i in range(flat.size):
-            flat[i] = ((flat[i] & kept) ^ sign) - sign
+    for tile in range(tiles.shape[0]):
+        top = tiles[tile, tiles.shape[1] - 1].ravel()  # contiguous, so a view
+        for i in range(top.size):
+            top[i] = ((top[i] & kept) ^ sign) - sign
 
 
 @numba.njit(cache=True, nogil=True)
