@@ -112,11 +112,11 @@ def check_cuda(name: str, device: str) -> None:
 
 @dataclass(frozen=True)
 class OneTimeKey:
-    """What decrypts one answer: secrets (int8, B x N), the message scale of each row, and sums of the rows."""
+    """What decrypts one answer: secrets (int8, B x N), each row's message scale, and its sum if weights have two digits."""
 
     secrets: np.ndarray = field(repr=False)
     delta: np.ndarray = field(repr=False)
-    row_sums: np.ndarray = field(repr=False)
+    row_sums: np.ndarray | None = field(repr=False)
 
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
@@ -138,6 +138,7 @@ class PackedClient(Client):
     def __init__(self, plan: Plan, keys: PackedKeys):
         super().__init__(plan, keys)
         self.parameters = parameters_of(plan)
+        self._digits = plan.parameters["weight"]["digits"]
         self._dtype = np.int8 if plan.activation_bits <= 8 else np.int16
 
     def encrypt(self, x: np.ndarray) -> PackedQuestion:
@@ -149,7 +150,8 @@ class PackedClient(Client):
         secrets = fresh_secrets(fresh_seed(), self.parameters.ring_size, len(x))
         delta = self.scales(x)
         bodies = encrypt_rows(x, delta, mask_seed, secrets, fresh_seed(), self.parameters)
-        self.keys.secret[question_id] = OneTimeKey(secrets, delta, x.sum(axis=1, dtype=np.int64))
+        row_sums = x.sum(axis=1, dtype=np.int64) if self._digits == 2 else None
+        self.keys.secret[question_id] = OneTimeKey(secrets, delta, row_sums)
         return PackedQuestion(question_id, mask_seed, self.plan.inputs, self.parameters.sent, bodies)
 
     def scales(self, x: np.ndarray) -> np.ndarray:
@@ -159,7 +161,7 @@ class PackedClient(Client):
     def decrypt(self, message: PackedAnswer) -> np.ndarray:
         key = self._key_of(message)
         digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
-        return digits if self.plan.parameters["weight"]["digits"] == 1 else join_digits(digits, key.row_sums)
+        return digits if self._digits == 1 else join_digits(digits, key.row_sums)
 
     def phases(self, message: PackedAnswer) -> np.ndarray:
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
@@ -168,7 +170,7 @@ class PackedClient(Client):
 
     def _key_of(self, message: PackedAnswer) -> OneTimeKey:
         """The key of an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
-        outputs = self.plan.outputs * self.plan.parameters["weight"]["digits"]
+        outputs = self.plan.outputs * self._digits
         if (
             not isinstance(message, PackedAnswer)
             or message.body.columns != outputs

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import numba
 import numpy as np
 
 from private_lora.backends.arithmetic import ExactProduct
 from private_lora.backends.base import ClearMessage, Plan, Server, accumulator_bound, integer_bits
 from private_lora.backends.packed import PackedBackend, PackedClient, PackedKeys, WeightNorms, parameters_of
 from private_lora.backends.simulated import SimulatedBackend
+from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, choose_approximate, sigmas
 from private_lora.crypto.planes import weight_digits
 
@@ -75,10 +77,25 @@ def approximate_plan(
 
 def token_scales(plan: Plan, x: np.ndarray) -> np.ndarray:
     """Scale of each row's message (T), as large as cannot wrap around; a row of zeros has that of a row with a single one."""
-    norms, rows = plan.parameters["weight"], x.astype(np.float64)
-    l2, l1 = np.sqrt(np.square(rows).sum(axis=1)), np.abs(rows).sum(axis=1)
-    largest = np.minimum(l2 * norms["l2"], np.minimum(l1 * norms["largest"], np.abs(rows).max(axis=1) * norms["l1"]))
-    return plan.parameters["room"] / np.where(largest > 0, largest, norms["largest"] or 1)
+    norms = plan.parameters["weight"]
+    sums, squares, largest = (np.empty(len(x), np.int64) for _ in range(3))
+    in_ranges(_row_norms, len(x), x, sums, squares, largest)
+    bounds = np.minimum(np.sqrt(squares) * norms["l2"], np.minimum(sums * norms["largest"], largest * norms["l1"]))
+    return plan.parameters["room"] / np.where(bounds > 0, bounds, norms["largest"] or 1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _row_norms(start, stop, x, sums, squares, largest):
+    """Sum of absolute values, of squares, and the largest absolute value of rows start..stop-1."""
+    for row in range(start, stop):
+        values = x[row]
+        total, square, most = np.int64(0), np.int64(0), np.int64(0)
+        for i in range(values.size):
+            size = abs(np.int64(values[i]))
+            total += size
+            square += size * size
+            most = max(most, size)
+        sums[row], squares[row], largest[row] = total, square, most
 
 
 class PackedSimulatedBackend(SimulatedBackend):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from private_lora.crypto.parameters import SECURITY_CAPS
 from private_lora.publish_data import Data
 from private_lora.publish_names import in_order
 from private_lora.publish_runs import rows_of, run_metric, series_of
@@ -24,6 +25,8 @@ COLUMNS = [
     "security_bits",
     "largest_ring_size",
     "largest_log2_q",
+    "classical_margin_bits",
+    "quantum_margin_bits",
     "largest_failure_log2",
     "final_loss",
     "last_train_loss",
@@ -59,6 +62,7 @@ def _line(data: Data, runs: pd.DataFrame, run) -> dict:
     }
     for name in BYTES:
         line[name.replace("ciphertext_bytes", "bytes_per_row")] = run_metric(rows, name) / line["remote_rows"]
+    line |= _margins(line)
     losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
     line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
     reference = exact_twin(runs, run)
@@ -69,6 +73,12 @@ def _line(data: Data, runs: pd.DataFrame, run) -> dict:
         line["largest_step_difference"] = difference.abs().max()
         line["step_time_over_integer"] = times.median() / series_of(other, "train", "step_time_s").median()
     return line
+
+
+def _margins(line: dict) -> dict:
+    """Bits between the largest log2 Q and the cap of the largest ring, under each security table; NaN without encryption."""
+    ring_size, log2_q = line["largest_ring_size"], line["largest_log2_q"]
+    return {f"{name}_margin_bits": caps.get(ring_size, np.nan) - log2_q for name, caps in SECURITY_CAPS.items()}
 
 
 def exact_twin(runs: pd.DataFrame, run) -> pd.Series | None:
@@ -96,7 +106,8 @@ def packed_training(data: Data) -> pd.DataFrame:
         "steps equal to integer: training steps whose loss is the same float as the integer run's; largest step difference: of "
         "their losses, in nats. Both runs see the same batches from the same initial adapter.",
         "failure log2: of the probability that one decrypted value is wrong, of the worst layer (exact mode). Ring size and "
-        "log2 Q: of the layer with the largest. Security: at the classical caps; quantum margins are in each run's sidecar.",
+        "log2 Q: of the layer with the largest. Security bits: at the classical caps on log2 Q. Margins: bits below the cap of "
+        "the classical and of the quantum (core-SVP) table; a negative one means less than 128 bits in that cost model.",
         "accumulator noise: std of decrypted minus exact integers over the run; over simulated: over that of packed_simulated "
         "with the same modulus. Times and bytes are sums over the run, evaluation included, divided by rows where it says so.",
         "remote rows: rows of activations and gradients over all remote products, padding included; train tokens: without.",
