@@ -31,7 +31,7 @@ def packed_loss(data: Data) -> tuple[Figure, pd.DataFrame]:
     right.set_ylabel("|loss - integer| (nats per token)")
     for ax in (left, right):
         ax.set_xlabel("training step")
-    legend_below(figure, [left, right])
+    legend_below(figure, [left, right], columns=3)
     return figure, points.frame()
 
 
