@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from private_lora.backends import load
-from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
+from private_lora.backends.timed import timed_product
+from private_lora.provenance import environment, machine, peak_memory_bytes, write_sidecar
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
 from private_lora.session import NoiseMeter
@@ -70,6 +71,7 @@ def _columns(spec: LatencySpec) -> dict:
         "stage": spec.stage,
         "backend": spec.backend,
         "device": spec.device,
+        "machine": machine(spec.device),
         "activation_bits": spec.activation_bits,
         "weight_bits": spec.weight_bits,
         "variant": f"{spec.rows}x{spec.inputs}x{spec.outputs}",
@@ -94,24 +96,9 @@ def _operands(spec: LatencySpec) -> tuple[np.ndarray, np.ndarray]:
 
 def _one_product(client, server, x: np.ndarray, weight: np.ndarray) -> tuple[dict, np.ndarray]:
     """Stage times and ciphertext bytes of one product, and its error."""
-    times = [time.perf_counter()]
-    question = client.encrypt(x)
-    times.append(time.perf_counter())
-    answer = server.matmul(question)
-    times.append(time.perf_counter())
-    y = client.decrypt(answer)
-    times.append(time.perf_counter())
+    product = timed_product(client, server, x)
     kind = np.float64 if np.issubdtype(x.dtype, np.floating) else np.int64
-    error = y - x.astype(kind) @ weight.astype(kind)
-    encrypted = server.counters.encrypted_products > 0
-    stages = {
-        "encrypt_time_s": (times[1] - times[0], "s"),
-        "matmul_time_s": (times[2] - times[1], "s"),
-        "decrypt_time_s": (times[3] - times[2], "s"),
-        "upload_ciphertext_bytes": (question.byte_count if encrypted else 0, "B"),
-        "download_ciphertext_bytes": (answer.byte_count if encrypted else 0, "B"),
-    }
-    return stages, error
+    return product.metrics, product.y - x.astype(kind) @ weight.astype(kind)
 
 
 def _check_error(spec: LatencySpec, plan, noise: NoiseMeter) -> None:

@@ -20,8 +20,9 @@ import torch
 
 from private_lora.backends import load
 from private_lora.backends.base import accumulator_bound
+from private_lora.backends.timed import timed_product
 from private_lora.errors import UserError
-from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
+from private_lora.provenance import environment, machine, peak_memory_bytes, write_sidecar
 from private_lora.quantization import quantize_activations, quantize_weight
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
@@ -180,27 +181,15 @@ def _plaintext(product, x: torch.Tensor, weight: torch.Tensor) -> tuple[dict, np
 
 def _remote(tally: Tally, client, server, x: np.ndarray) -> tuple[dict, np.ndarray]:
     """A product through the protocol: client, server, client."""
-    times = [time.perf_counter()]
-    question = client.encrypt(x)
-    times.append(time.perf_counter())
-    answer = server.matmul(question)
-    times.append(time.perf_counter())
-    y = client.decrypt(answer)
-    times.append(time.perf_counter())
-    encrypted = server.counters.encrypted_products > 0
-    tally.encrypted_products += encrypted
-    return {
-        "encrypt_time_s": (times[1] - times[0], "s"),
-        "matmul_time_s": (times[2] - times[1], "s"),
-        "decrypt_time_s": (times[3] - times[2], "s"),
-        "upload_ciphertext_bytes": (question.byte_count if encrypted else 0, "B"),
-        "download_ciphertext_bytes": (answer.byte_count if encrypted else 0, "B"),
-    }, y
+    product = timed_product(client, server, x)
+    tally.encrypted_products += product.upload_bytes > 0
+    return product.metrics, product.y
 
 
 def _columns(spec: BlockSpec) -> dict:
     """Columns that all rows share; `dataset` says what was multiplied."""
-    columns = {"run_id": spec.run_id, "stage": spec.stage, "model": spec.model, "dataset": "random", "device": spec.device}
+    columns = {"run_id": spec.run_id, "stage": spec.stage, "model": spec.model, "dataset": "random"}
+    columns |= {"device": spec.device, "machine": machine(spec.device)}
     columns |= QUANTIZERS | {"activation_bits": spec.activation_bits, "weight_bits": spec.weight_bits}
     return columns | {"seed": spec.seed, "basis": "measured"}
 

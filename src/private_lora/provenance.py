@@ -75,6 +75,16 @@ def environment() -> dict:
     }
 
 
+def machine(device: str = "cpu") -> str:
+    """Processor and cores, and the GPU where `device` is one: what times are of."""
+    name = f"{_processor()}, {os.cpu_count()} cores"
+    if device == "cpu":
+        return name
+    import torch
+
+    return f"{torch.cuda.get_device_name()} beside {name}"
+
+
 def write_sidecar(path: Path, content: dict) -> None:
     """`content` as indented JSON, all or nothing."""
     with atomic_path(path) as temporary:

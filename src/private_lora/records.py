@@ -16,6 +16,7 @@ COLUMNS = (
     "dataset",
     "backend",
     "device",
+    "machine",
     "activation_quantizer",
     "weight_quantizer",
     "activation_bits",

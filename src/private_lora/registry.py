@@ -55,6 +55,8 @@ ACTIVATION_QUANTIZERS = (
 WEIGHT_QUANTIZERS = ("static_per_channel", "static_per_tensor", "symmetric_per_channel")
 DATASETS = ("math_problems", "codebase", "jsonl", "hub")
 BUILT_IN_MODELS = ("mini-llama", "mini-llama-outlier", "nano")
+# Configurations without weights, under resources/architectures: for measurements of cost with random weights.
+ARCHITECTURES = ("Llama-3.2-1B", "Llama-3.1-8B", "Llama-3.1-70B", "GPT-2", "Qwen2.5-1.5B")
 MIN_BITS, MAX_BITS = 2, 16
 
 # Names of `private_lora.tables.TABLES` and `private_lora.figures.FIGURES`, which are slow to import.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from private_lora.backends.arithmetic import ExactProduct
+from private_lora.backends.timed import timed_product
 from private_lora.errors import UserError
 from private_lora.quantization import (
     concatenate_outputs,
@@ -71,21 +72,14 @@ class RemoteProduct:
     def _remote(self, x: np.ndarray) -> np.ndarray:
         """The backend's answer, its stages timed and its ciphertexts measured."""
         stages, counters = self.session.stages, self.client.counters
-        times = [time.perf_counter()]
-        question = self.client.encrypt(x)
-        times.append(time.perf_counter())
-        answer = self.server.matmul(question)
-        times.append(time.perf_counter())
-        product = self.client.decrypt(answer)
-        times.append(time.perf_counter())
-        if self.plan.security_bits:
-            counters.upload_ciphertext_bytes += question.byte_count
-            counters.download_ciphertext_bytes += answer.byte_count
-        stages.encrypt_s += times[1] - times[0]
-        stages.matmul_s += times[2] - times[1]
-        stages.decrypt_s += times[3] - times[2]
+        product = timed_product(self.client, self.server, x)
+        counters.upload_ciphertext_bytes += product.upload_bytes
+        counters.download_ciphertext_bytes += product.download_bytes
+        stages.encrypt_s += product.encrypt_s
+        stages.matmul_s += product.matmul_s
+        stages.decrypt_s += product.decrypt_s
         stages.remote_rows += len(x)
-        return product
+        return product.y
 
     def _calibrate(self, x: np.ndarray) -> np.ndarray:
         """The float product, with the range of x remembered."""

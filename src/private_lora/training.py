@@ -18,6 +18,7 @@ from private_lora.evaluation import evaluate_loss, greedy_answers, to_tensors
 from private_lora.linear import calibrate, split_model
 from private_lora.metrics import exact_match, perplexity, running_mean
 from private_lora.models import load_base
+from private_lora.provenance import machine
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
 from private_lora.session import Quantization, Session
@@ -91,6 +92,7 @@ def common_columns(spec: RunSpec) -> dict:
         "dataset": spec.data,
         "backend": spec.backend,
         "device": spec.device,
+        "machine": machine(spec.device),
         "variant": spec.variant,
         "seed": spec.seed,
         "basis": entry.basis,

@@ -1,0 +1,49 @@
+"""One product through the protocol with its stages timed and its messages measured."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from private_lora.backends.base import Client, Server
+
+
+@dataclass(frozen=True)
+class TimedProduct:
+    """The answer (T x D) of one product, seconds by stage, and bytes of ciphertext: 0 where the messages are in the clear."""
+
+    y: np.ndarray
+    encrypt_s: float
+    matmul_s: float
+    decrypt_s: float
+    upload_bytes: int
+    download_bytes: int
+
+    @property
+    def metrics(self) -> dict[str, tuple[float, str]]:
+        """Value and unit of each stage, by the result schema's names."""
+        return {
+            "encrypt_time_s": (self.encrypt_s, "s"),
+            "matmul_time_s": (self.matmul_s, "s"),
+            "decrypt_time_s": (self.decrypt_s, "s"),
+            "upload_ciphertext_bytes": (self.upload_bytes, "B"),
+            "download_ciphertext_bytes": (self.download_bytes, "B"),
+        }
+
+
+def timed_product(client: Client, server: Server, x: np.ndarray) -> TimedProduct:
+    """Encrypt, multiply, decrypt; what is no encrypted product by the server's own count has no ciphertext."""
+    encrypted_before = server.counters.encrypted_products
+    times = [time.perf_counter()]
+    question = client.encrypt(x)
+    times.append(time.perf_counter())
+    answer = server.matmul(question)
+    times.append(time.perf_counter())
+    y = client.decrypt(answer)
+    times.append(time.perf_counter())
+    encrypted = server.counters.encrypted_products > encrypted_before
+    sizes = (question.byte_count, answer.byte_count) if encrypted else (0, 0)
+    return TimedProduct(y, *(after - before for before, after in itertools.pairwise(times)), *sizes)
