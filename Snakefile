@@ -20,4 +20,5 @@ rule all:
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/convergence.smk"
 include: "workflow/rules/latency.smk"
+include: "workflow/rules/costs.smk"
 include: "workflow/rules/publish.smk"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,11 @@ import numpy as np
 import torch
 
 from private_lora.backends import load
-from private_lora.backends.base import accumulator_bound
+from private_lora.backends.base import Backend, accumulator_bound
 from private_lora.backends.timed import timed_product
+from private_lora.ceilings import copy_ceiling, int8_ceiling
 from private_lora.errors import UserError
+from private_lora.plaintext import FLOAT32_ERROR, TYPES, PlaintextProduct
 from private_lora.provenance import environment, machine, peak_memory_bytes, write_sidecar
 from private_lora.quantization import quantize_activations, quantize_weight
 from private_lora.records import Recorder
@@ -31,20 +34,21 @@ from private_lora.spec import BlockSpec
 QUANTIZERS = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel"}
 OPERANDS = (
     "Rows and weights: normal random floats, quantized dynamically per token and statically per channel. "
-    "plaintext_float32 multiplies the same integers as float32; products of one shape share a measurement."
+    "The plaintext products multiply the same integers as float32, float64, bf16 or int8; float32 may round its sums, and bf16 "
+    "rounds every answer to 8 significant bits. Products of one shape share a measurement."
 )
 CHECKED_AT_ONCE = 512  # rows
-FLOAT32_ERROR = 2.0**-20  # of the largest possible sum: worse is no rounding of float32
 
 
 def block(spec: BlockSpec, out: Path) -> None:
     """Write the rows of all layers, directions and backends (`out`) and a sidecar beside it; progress goes to standard error.
 
     Every backend's first answer at each shape is compared with the exact integer product. Raises RuntimeError on a wrong one,
-    and nothing is written then; UserError when a backend refuses a layer.
+    and nothing is written then; UserError when there is no such device, or a backend refuses a layer.
     """
+    check_device(spec)
     recorder = Recorder(_columns(spec))
-    tallies = [Tally(backend) for backend in spec.backends]
+    tallies = [Tally(backend, _loaded(backend, spec.device)) for backend in spec.backends]
     for shape, products in spec.products().items():
         operands = Operands.draw(spec, *shape)
         contenders = [_contender(spec, tally, operands) for tally in tallies]
@@ -65,6 +69,22 @@ def block(spec: BlockSpec, out: Path) -> None:
     _record_run(recorder, spec, tallies)
     _write_sidecar(spec, tallies, out)
     recorder.write(out)
+
+
+def check_device(spec: BlockSpec) -> None:
+    """Nothing; raises UserError when a GPU is asked for and there is none."""
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"{spec.run_id}: it asks for device 'cuda' and this machine has no usable CUDA GPU: run it where there is one, or "
+            "on device cpu"
+        )
+
+
+def _loaded(backend: dict, device: str) -> Backend | None:
+    """The backend at its options; None for a plaintext product."""
+    if backend["name"] in TYPES:
+        return None
+    return load(backend["name"], device=device, **backend.get("options", {}))
 
 
 @dataclass
@@ -101,13 +121,16 @@ class Operands:
 class Tally:
     """What one backend of the spec did over all shapes.
 
-    error: largest distance of an answer from the integers. parameters: of the scheme, by `inputs x outputs`.
+    loaded: None for a plaintext product. allowed: largest error of an answer at the present shape, and allowed_share what comes
+    on top in units of the largest answer. error: largest distance of an answer from the integers. parameters: of the scheme, by
+    `inputs x outputs`.
     """
 
     backend: dict
+    loaded: Backend | None
     keys: object = None
-    exact: bool = True
-    noise_std: float = 0.0
+    allowed: float = 0.0
+    allowed_share: float = 0.0
     checked: int = 0
     mismatches: int = 0
     error: float = 0.0
@@ -124,12 +147,13 @@ class Tally:
     def check(self, y: np.ndarray, operands: Operands) -> None:
         """Compare an answer with the integers, in parts, because it may fill half a gigabyte; RuntimeError if it is wrong."""
         truth, largest, mismatches = operands.truth(), 0.0, 0
+        allowed = self.allowed + self.allowed_share * max(truth.max(), -truth.min())
         for top in range(0, len(truth), CHECKED_AT_ONCE):
             difference = y[top : top + CHECKED_AT_ONCE] - truth[top : top + CHECKED_AT_ONCE]
             largest = max(largest, float(np.abs(difference).max()))
             mismatches += np.count_nonzero(difference)
-        if largest > (0 if self.exact else 8 * self.noise_std):
-            promised = "exact answers" if self.exact else f"a std of at most {self.noise_std:.4g}"
+        if largest > allowed:
+            promised = f"errors of at most {allowed:.4g}" if allowed else "exact answers"
             raise RuntimeError(
                 f"{self.name}: {mismatches} of {truth.size} answers differ from the integers, by up to {largest:g}; "
                 f"promised were {promised}"
@@ -138,45 +162,26 @@ class Tally:
         self.error = max(self.error, largest)
 
 
-def _contender(spec: BlockSpec, tally: Tally, operands: Operands):
+def _contender(spec: BlockSpec, tally: Tally, operands: Operands) -> Callable[[], tuple[dict, np.ndarray]]:
     """A call that makes one product and returns its stages and the answer (T x D)."""
-    name = tally.backend["name"]
-    if name in PLAINTEXT_PRODUCTS:
-        # Rounding of float32 sums is no error of a scheme: allowed up to its tolerance, counted as mismatches.
-        tally.exact, tally.noise_std = name == "plaintext_int8", FLOAT32_ERROR * operands.bound / 8
-        dtype, product = PLAINTEXT_PRODUCTS[name]
-        tensors = [torch.from_numpy(a).to(spec.device, dtype) for a in (operands.x, operands.weight)]
-        return partial(_plaintext, product, *tensors)
-    backend = load(name, device=spec.device, **tally.backend.get("options", {}))
+    name, backend = tally.backend["name"], tally.loaded
+    if backend is None:
+        # Rounding is no error of a scheme: allowed up to the type's own, counted as mismatches.
+        tally.allowed, tally.allowed_share = TYPES[name].sum_error * operands.bound, TYPES[name].answer_error
+        return PlaintextProduct(name, operands.x, operands.weight, spec.device)
     try:
         plan = backend.plan(operands.weight, spec.activation_bits)
     except ValueError as error:
         raise UserError(f"layer of {operands.weight.shape[0]} inputs and {operands.weight.shape[1]} outputs: {error}") from None
     client = backend.client(plan, tally.keys)
-    tally.keys, tally.exact, tally.noise_std = client.keys, plan.exact, plan.noise_std
+    tally.keys, tally.allowed = client.keys, 0.0 if plan.exact else 8 * plan.noise_std
     if not plan.exact and not BACKENDS[name].quantized:
-        tally.noise_std = FLOAT32_ERROR * operands.bound / 8
+        tally.allowed = FLOAT32_ERROR * operands.bound
     tally.security_bits = plan.security_bits
     tally.parameters["{}x{}".format(*operands.weight.shape)] = plan.parameters
     if not tally.public_material_bytes and (material := client.public_material()) is not None:
         tally.public_material_bytes = len(material.to_bytes())
     return partial(_remote, tally, client, backend.server(plan, operands.weight), operands.x)
-
-
-PLAINTEXT_PRODUCTS = {
-    "plaintext_float32": (torch.float32, torch.matmul),
-    "plaintext_int8": (torch.int8, torch._int_mm),
-}
-
-
-def _plaintext(product, x: torch.Tensor, weight: torch.Tensor) -> tuple[dict, np.ndarray]:
-    """The product alone, on weight and rows that are where and what they should be."""
-    start = time.perf_counter()
-    y = product(x, weight)
-    if x.is_cuda:
-        torch.cuda.synchronize()
-    stages = {"matmul_time_s": (time.perf_counter() - start, "s")}
-    return stages, y.cpu().numpy()
 
 
 def _remote(tally: Tally, client, server, x: np.ndarray) -> tuple[dict, np.ndarray]:
@@ -221,6 +226,8 @@ def _record_run(recorder: Recorder, spec: BlockSpec, tallies: list[Tally]) -> No
     recorder.add("blocks", spec.blocks, "", phase="run")
     recorder.add("torch_threads", torch.get_num_threads(), "", phase="run")
     recorder.add("peak_memory_bytes", peak_memory_bytes(), "B", phase="run")
+    recorder.add("ceiling_int8_ops_per_s", int8_ceiling(spec.device), "1/s", phase="run")
+    recorder.add("ceiling_copy_bytes_per_s", copy_ceiling(spec.device), "B/s", phase="run")
 
 
 def _write_sidecar(spec: BlockSpec, tallies: list[Tally], out: Path) -> None:

@@ -14,7 +14,7 @@ from private_lora.registry import ACTIVATION_QUANTIZERS, BACKENDS, WEIGHT_QUANTI
 FINETUNE_FLAGS = {
     "model": (str, "built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"),
     "revision": (str, "commit, tag or branch of a hub model"),
-    "data": (str, "math_problems, codebase, jsonl or hub"),
+    "data": (str, "math_problems, codebase, jsonl, hub or random_tokens"),
     "backend": (str, f"one of {', '.join(BACKENDS)}"),
     "device": (str, "cpu or cuda"),
     "activation-quantizer": (str, f"one of {', '.join(ACTIVATION_QUANTIZERS)}"),
@@ -23,6 +23,9 @@ FINETUNE_FLAGS = {
     "weight-bits": (int, "2 to 16; not for backend float"),
     "constant-rows": (str, "exact, or reference for the reference implementation's scale of 1"),
     "share-inputs": (bool, "layers with the same input (q, k, v; gate, up) are one remote call"),
+    "recompute": (bool, "compute a block's activations again in backward, for less memory"),
+    "blocks": (int, "only the model's first so many transformer blocks"),
+    "weights": (str, "pretrained, or random for measurements of cost"),
     "learning-rate": (float, "peak learning rate"),
     "lora-rank": (int, "rank of the adapter"),
     "steps": (int, "optimizer steps"),
@@ -43,6 +46,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
     _add_latency(commands.add_parser("latency", help="time one encrypted linear layer by stage"))
     _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
+    _add_cost(commands.add_parser("cost", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
@@ -110,6 +114,21 @@ def _block(args) -> int:
     from private_lora.spec import BlockSpec
 
     block(BlockSpec.from_json(args.spec), args.out)
+    return 0
+
+
+def _add_cost(parser) -> None:
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of CostSpec")
+    parser.add_argument("--data", type=Path, required=True, help="directory with the collected CSVs")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_cost)
+
+
+def _cost(args) -> int:
+    from private_lora.cost import write_costs
+    from private_lora.spec import CostSpec
+
+    write_costs(CostSpec.from_json(args.spec), args.data, args.out)
     return 0
 
 

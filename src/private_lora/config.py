@@ -20,6 +20,7 @@ from private_lora.registry import (
     WEIGHT_QUANTIZERS,
     check_name,
 )
+from private_lora.spec import CostSpec
 from private_lora.study import Study, expand_blocks, expand_latencies, expand_runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,15 +50,18 @@ def study_of(config: dict) -> Study:
     """The study that a merged configuration describes; raises UserError, in one sentence, on whatever cannot be run."""
     check_schema(config)
     check_names(config)
-    recorded = recorded_directory(config["recorded"])
+    recorded = recorded_directory("recorded", config["recorded"])
+    beside = tuple(recorded_directory(f"beside[{i}]", name) for i, name in enumerate(config["beside"]))
     runs = {} if recorded else expand_runs(config)
     check_data(runs.values())
     return Study(
         results=Path(config["results"]),
         recorded=recorded,
+        beside=beside,
         runs=runs,
         latencies={} if recorded else expand_latencies(config),
         blocks={} if recorded else expand_blocks(config),
+        costs=cost_spec(config["costs"]),
         tables=tuple(config["publish"]["tables"]),
         figures=tuple(config["publish"]["figures"]),
         memory_mb=config["memory_mb"],
@@ -105,6 +109,14 @@ def check_names(config: dict) -> None:
         _located(where, check_name, "weight quantizer", pair["weights"], WEIGHT_QUANTIZERS)
 
 
+def cost_spec(section: dict) -> CostSpec:
+    """What the section `costs` asks for; raises UserError on what cannot be predicted."""
+    try:
+        return CostSpec.from_dict(section)
+    except UserError as error:
+        raise UserError(f"config: costs: {error}") from None
+
+
 def check_data(specs: Iterable) -> None:
     """Nothing; raises UserError on unknown options, missing or malformed local files, or too few examples in them."""
     needed: dict[tuple, tuple] = {}
@@ -123,13 +135,13 @@ def check_data(specs: Iterable) -> None:
         _located("data_options", validate_data, name, dict(options), *(counts if name == "jsonl" else ()))
 
 
-def recorded_directory(name: str | None) -> Path | None:
+def recorded_directory(where: str, name: str | None) -> Path | None:
     """The directory of recorded rows; raises UserError when it holds none."""
     if name is None:
         return None
     directory = Path(name)
     if not any((directory / file).is_file() for file in RECORDED_FILES):
-        raise UserError(f"config: recorded: no {' or '.join(RECORDED_FILES)} in {directory}: check the path")
+        raise UserError(f"config: {where}: no {' or '.join(RECORDED_FILES)} in {directory}: check the path")
     return directory
 
 

@@ -1,6 +1,8 @@
-"""Evaluation of a (split) model: mean loss per answer token, and greedy answers to prompts."""
+"""Evaluation of a (split) model: mean loss per labelled token, and greedy answers to prompts."""
 
 from __future__ import annotations
+
+from collections import defaultdict
 
 import torch
 
@@ -13,17 +15,32 @@ def to_tensors(batch: Encoded) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def evaluate_loss(model, encoded: Encoded, batch_size: int) -> float:
-    """Mean cross entropy (nats) over all labelled tokens of `encoded`; the model is left in training mode."""
+def evaluate_losses(model, encoded: Encoded, batch_size: int, count_padding: bool) -> dict[str, float]:
+    """Mean cross entropy (nats) over the labelled tokens of `encoded`, as `loss`; the model is left in training mode.
+
+    With `count_padding`, where padding is labelled, also as `loss_without_padding` over those that are not padding: of the same
+    pass, because a second one would be encrypted, counted and noisy for itself.
+    """
     model.eval()
-    total, tokens = 0.0, 0
+    totals, tokens = defaultdict(float), defaultdict(int)
     for start in range(0, len(encoded["input_ids"]), batch_size):
         batch = to_tensors({key: values[start : start + batch_size] for key, values in encoded.items()})
-        labelled = int((batch["labels"][:, 1:] != IGNORED).sum())
-        total += float(model(**batch).loss) * labelled
-        tokens += labelled
+        output, labels = model(**batch), batch["labels"][:, 1:]
+        labelled = int((labels != IGNORED).sum())
+        totals["loss"] += float(output.loss) * labelled
+        tokens["loss"] += labelled
+        if count_padding:
+            texts = labels.masked_fill(batch["attention_mask"][:, 1:] == 0, IGNORED)
+            totals["loss_without_padding"] += _summed_loss(output.logits, texts)
+            tokens["loss_without_padding"] += int((texts != IGNORED).sum())
     model.train()
-    return total / tokens
+    return {name: total / tokens[name] for name, total in totals.items()}
+
+
+def _summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Sum of the cross entropies of the labels (rows x T - 1), each given the logits (rows x T x vocabulary) before it."""
+    before = logits[:, :-1].flatten(0, 1).float()
+    return float(torch.nn.functional.cross_entropy(before, labels.flatten(), ignore_index=IGNORED, reduction="sum"))
 
 
 @torch.no_grad()

@@ -81,6 +81,12 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
     for metric, (value, unit) in facts.items():
         add(metric, value, unit)
     add("train_tokens", run.train_tokens, "tokens")
+    add("step_tokens", run.spec.batch_size * run.spec.sequence_length, "tokens")
+    add("blocks", run.model.config.num_hidden_layers)
+    add("model_blocks", run.model_blocks)
+    add("share_inputs", int(run.spec.share_inputs))
+    add("recompute", int(run.spec.recompute))
+    add("lora_rank", run.spec.lora_rank)
     add("train_time_s", run.seconds, "s")
     add("total_time_s", seconds, "s")
     add("peak_memory_bytes", peak_memory_bytes(), "B")

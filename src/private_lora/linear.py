@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from private_lora.errors import UserError
+from private_lora.frame import WeightSource
 from private_lora.remote_product import RemoteProduct
 from private_lora.session import Session
 
 # Names of layers that their parent module calls with one and the same tensor.
+PEFT_PREFIX = "base_model.model."
 SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -78,7 +80,8 @@ class LayerGroup:
 
     def outputs(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The products of all members, without gradients."""
-        parts = np.split(self._forward(_rows(x)), np.cumsum(self.widths)[:-1], axis=1)
+        y = self._session.answer(self, lambda: self._forward(_rows(x)))
+        parts = np.split(y, np.cumsum(self.widths)[:-1], axis=1)
         return tuple(_tensor(part, x) for part in parts)
 
     def input_gradient(self, gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -104,7 +107,7 @@ def _tensor(rows: np.ndarray, like: torch.Tensor) -> torch.Tensor:
 class SplitLinear(nn.Module):
     """A frozen linear layer whose weight (inputs x outputs) is at the server; the bias, if any, is added by the client.
 
-    `weight` stays visible as a frozen parameter of the base layer's own layout, so that peft can inspect it.
+    `weight` keeps its shape, for peft to inspect, and has no values: see `frame`.
     """
 
     def __init__(self, base: nn.Module, group: LayerGroup, member: int):
@@ -119,30 +122,33 @@ class SplitLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def input_output_weight(layer: nn.Module) -> np.ndarray:
+def input_output_weight(layer: nn.Module, weight: torch.Tensor) -> np.ndarray:
     """The float32 weight as inputs x outputs: a Linear's transposed, GPT-2's Conv1D as it is; raises UserError otherwise."""
     kind = type(layer).__name__
     if kind not in ("Linear", "Conv1D"):
         raise UserError(f"a layer of type {kind} cannot be split: only torch Linear and GPT-2's Conv1D are supported")
-    weight = layer.weight.detach().to("cpu", torch.float32)
     return np.ascontiguousarray((weight.T if kind == "Linear" else weight).numpy())
 
 
-def split_model(peft_model: nn.Module, session: Session, share_inputs: bool) -> int:
+def split_model(peft_model: nn.Module, session: Session, share_inputs: bool, source: WeightSource) -> int:
     """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place.
 
-    share_inputs: whether layers with the same input are one remote call. Raises UserError on a layer that cannot be split, or
-    whose weight the backend refuses.
+    share_inputs: whether layers with the same input are one remote call. source: gives each layer's weight by the base model's
+    name for it, when its turn comes. Raises UserError on a layer that cannot be split, or whose weight the backend refuses.
     """
     from peft.tuners.lora import LoraLayer
 
     found = {name: m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
     for names in _groups(found, share_inputs):
-        weights = [input_output_weight(found[name].base_layer) for name in names]
-        group = LayerGroup(session, weights, _joint_name(names).removeprefix("base_model.model."))
+        weights = [_weight(found, name, source) for name in names]
+        group = LayerGroup(session, weights, _joint_name(names).removeprefix(PEFT_PREFIX))
         for member, name in enumerate(names):
             found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
     return len(found)
+
+
+def _weight(found: dict, name: str, source: WeightSource) -> np.ndarray:
+    return input_output_weight(found[name].base_layer, source(f"{name.removeprefix(PEFT_PREFIX)}.weight"))
 
 
 def _groups(names: Iterable[str], share_inputs: bool) -> list[list[str]]:

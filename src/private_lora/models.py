@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from private_lora.errors import UserError
 from private_lora.outliers import plant_outliers
-from private_lora.registry import BUILT_IN_MODELS, check_name
+from private_lora.registry import ARCHITECTURES, BUILT_IN_MODELS, check_name
 
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 OUTLIER_SUFFIX = "-outlier"
@@ -26,19 +26,20 @@ HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickles: they 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
-def load_base(name, revision=None, weights="pretrained", seed=0):
+def load_base(name, revision=None, weights="pretrained", seed=0, blocks=None):
     """The base model (float32, CPU, eval mode) and its tokenizer, as a pair.
 
     name: a built-in name, a directory (starts with `.`, `/` or `~`, or exists), or a Hugging Face hub id.
     revision: branch, tag or commit of a hub id; weights: "pretrained", or "random" for the same architecture
-    with fresh weights drawn from the seed. A tokenizer without a padding token pads with its end token.
+    with fresh weights drawn from the seed; blocks: keep only the first so many transformer blocks. A tokenizer without a
+    padding token pads with its end token.
     UserError, one sentence, if the model is missing, gated, unreachable or not a causal language model.
     """
     check_name("weights", weights, WEIGHT_SOURCES)
     quiet_libraries()
     directory, _ = locate(name, revision)
     tokenizer = load_tokenizer(directory)
-    model = load_weights(directory) if weights == "pretrained" else random_weights(directory, seed)
+    model = load_weights(directory, blocks) if weights == "pretrained" else random_weights(directory, seed)
     if is_outlier_variant(name):
         plant_outliers(model, tokenizer)
     return model.eval(), tokenizer
@@ -62,6 +63,8 @@ def locate(name, revision=None):
     """(directory, commit) of a model: commit is None unless it came from the hub, which may download it."""
     if name in BUILT_IN_MODELS:
         return built_in_directory(name), None
+    if name in ARCHITECTURES:
+        return RESOURCES / "architectures" / name, None
     if is_path(name):
         return checked_directory(Path(name).expanduser()), None
     directory = download(name, revision)
@@ -135,9 +138,10 @@ def load_config(directory):
     return config
 
 
-def load_weights(directory):
-    """The pretrained model in a directory, float32; UserError if weights are missing or broken."""
+def load_weights(directory, blocks=None):
+    """The pretrained model in a directory, or its first blocks, float32; UserError if weights are missing or broken."""
     config = load_config(directory)
+    config.num_hidden_layers = blocks or config.num_hidden_layers
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             directory, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from private_lora.cost_model import COST_COLUMNS, COST_TEXTS
 from private_lora.errors import UserError
 from private_lora.publish_names import name_pairs
 from private_lora.publish_runs import summarise_runs
@@ -36,10 +37,11 @@ CURVE_COLUMNS = [
     "running_mean_train_loss",
 ]
 NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "step", "value", "running_mean_train_loss")
+COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The five CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The six CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -49,22 +51,29 @@ class Data:
     @cached_property
     def convergence(self) -> pd.DataFrame:
         """Rows of every fine-tuning run, with `quantizer` (short pair name) added."""
-        return name_pairs(self._read("convergence.csv", list(RESULT_COLUMNS)))
+        return name_pairs(self._rows("convergence.csv"))
 
     @cached_property
     def latency(self) -> pd.DataFrame:
         """Rows of every latency run, with rows, inputs and outputs taken out of `variant`."""
-        frame = name_pairs(self._read("latency.csv", list(RESULT_COLUMNS)))
+        frame = name_pairs(self._rows("latency.csv"))
         shape = frame["variant"].str.extract(r"^(\d+)x(\d+)x(\d+)$").astype(float)
         return frame.assign(rows=shape[0], inputs=shape[1], outputs=shape[2])
 
     @cached_property
     def block(self) -> pd.DataFrame:
         """Rows of every block measurement, with layer, tokens, inputs, outputs and the backend's options out of `variant`."""
-        frame = self._read("block.csv", list(RESULT_COLUMNS))
-        parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
-        frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
-        return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})
+        return _with_shapes(self._rows("block.csv"))
+
+    @cached_property
+    def block_of_all_machines(self) -> pd.DataFrame:
+        """As `block`, with the runs beside this study's that are its own runs on another machine."""
+        return _with_shapes(self._rows("block.csv", same=("run_id", "machine")))
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """What the cost model predicts, and its validation: see `cost.costs`."""
+        return self._read("costs.csv", list(COST_COLUMNS), numeric=COST_NUMBERS)
 
     @cached_property
     def published_values(self) -> pd.DataFrame:
@@ -83,17 +92,29 @@ class Data:
         """One line per fine-tuning run: see `summarise_runs`."""
         return summarise_runs(self.convergence)
 
-    def _read(self, name: str, columns: list[str], optional: Iterable[str] = ()) -> pd.DataFrame:
+    def _rows(self, name: str, same: tuple[str, ...] = ("run_id",)) -> pd.DataFrame:
+        """Result rows of this study, then those beside it that are not its own, as these columns tell."""
+        own, path = self._read(name, list(RESULT_COLUMNS)), self.root / "beside" / name
+        if not path.is_file():
+            return own
+        others = self._read(f"beside/{name}", list(RESULT_COLUMNS))
+        known = set(own[list(same)].itertuples(index=False, name=None))
+        new = [row not in known for row in others[list(same)].itertuples(index=False, name=None)]
+        return pd.concat([own, others[new]], ignore_index=True)
+
+    def _read(
+        self, name: str, columns: list[str], optional: Iterable[str] = (), numeric: Iterable[str] = NUMERIC
+    ) -> pd.DataFrame:
         path = self.root / name
         if not path.is_file() or path.stat().st_size == 0:
             print(f"no rows in {path}: what needs them will say 'no data'", file=sys.stderr)
-            return pd.DataFrame({c: pd.Series(dtype=float if c in NUMERIC else object) for c in columns})
+            return pd.DataFrame({c: pd.Series(dtype=float if c in numeric else object) for c in columns})
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
         missing = [c for c in columns if c not in frame and c not in optional]
         if missing:
             raise UserError(f"{path} has no column {missing[0]!r}: it must have {', '.join(columns)}")
         frame = frame.reindex(columns=columns, fill_value="")
-        for column in set(columns) & set(NUMERIC):
+        for column in set(columns) & set(numeric):
             frame[column] = pd.to_numeric(frame[column], errors="coerce")
         return frame
 
@@ -119,3 +140,10 @@ def shape_in(text: str) -> tuple[float, float, float]:
     width = re.search(r"rows of (\d+)", text)
     inputs = float(shape[1]) if shape else float(width[1]) if width else np.nan
     return float(rows[1]) if rows else np.nan, inputs, float(shape[2]) if shape else np.nan
+
+
+def _with_shapes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of block measurements with what stands in `variant`."""
+    parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
+    frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
+    return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})

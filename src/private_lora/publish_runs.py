@@ -19,6 +19,9 @@ SETTING = [
     "constant_rows",
     "variant",
 ]
+# Recorded only where padding counts in the other losses.
+WITHOUT_PADDING = ("loss_without_padding", "perplexity_without_padding")
+LAST = ("perplexity", *WITHOUT_PADDING, "exact_match")  # of the last evaluation
 DIVERGED, FAILED, SKIPPED, OK = "diverged", "failed", "skipped", "ok"
 
 
@@ -63,8 +66,7 @@ def summarise_runs(convergence: pd.DataFrame) -> pd.DataFrame:
         "initial_loss",
         "final_loss",
         "running_mean",
-        "perplexity",
-        "exact_match",
+        *LAST,
         "label",
     ]
     lines = []
@@ -83,11 +85,10 @@ def summarise_runs(convergence: pd.DataFrame) -> pd.DataFrame:
         done = len(evaluated) > 0 and evaluated.index[-1] == line["steps"]
         line["final_loss"] = _last(evaluated) if done else np.nan
         line["running_mean"] = _last(series_of(rows, "train", "running_mean_loss"))
-        line["perplexity"] = _last(series_of(rows, "eval", "perplexity")) if done else np.nan
-        line["exact_match"] = _last(series_of(rows, "eval", "exact_match")) if done else np.nan
+        line |= {metric: _last(series_of(rows, "eval", metric)) if done else np.nan for metric in LAST}
         lines.append(line)
     frame = pd.DataFrame(lines, columns=[*SETTING, *columns])
-    numeric = ["initial_loss", "final_loss", "running_mean", "perplexity", "exact_match", "steps", "seed"]
+    numeric = ["initial_loss", "final_loss", "running_mean", *LAST, "steps", "seed"]
     return frame.astype(dict.fromkeys([*numeric, "activation_bits", "weight_bits"], float))
 
 

@@ -39,9 +39,24 @@ class Quantized:
         """Sum of the integers over the rows, int64, 1 x C; public for a weight."""
         return self.values.sum(axis=0, keepdims=True, dtype=np.int64)
 
+    @property
+    def terms(self) -> OutputTerms:
+        """What the client needs of a quantized weight, without its integers."""
+        return OutputTerms(self.values.shape[0], self.scale, self.zero_point, self.column_sums)
+
     def dequantize(self) -> np.ndarray:
         """The float32 matrix that the integers stand for, R x C."""
         return (self.values - self.zero_point).astype(np.float32) * self.scale
+
+
+@dataclass(frozen=True)
+class OutputTerms:
+    """Scale, zero point and column sum (each 1 x D) of the outputs of a quantized weight of so many inputs. All are public."""
+
+    inputs: int
+    scale: np.ndarray
+    zero_point: np.ndarray
+    column_sums: np.ndarray
 
 
 def quantize_activations(
@@ -105,12 +120,11 @@ def concatenate_outputs(weights: list[Quantized]) -> Quantized:
     return Quantized(**columns, bits=weights[0].bits)
 
 
-def dequantize_product(product: np.ndarray, x: Quantized, weight: Quantized) -> np.ndarray:
+def dequantize_product(product: np.ndarray, x: Quantized, weight: OutputTerms) -> np.ndarray:
     """float32 x W (T x D) from the server's integer product of the shifted integers (T x D, int64).
 
     The client takes off what the zero points added: sum_k (x - z_x)(w - z_w) = product - z_w sum(x) - z_x sum(w) + K z_x z_w.
     """
-    inputs = x.values.shape[1]
     if not x.zero_point.any() and not weight.zero_point.any():
         return _scale_symmetric(product, x.scale[:, 0], weight.scale[0])
     row_sums = x.values.sum(axis=1, dtype=np.int64)
@@ -119,7 +133,7 @@ def dequantize_product(product: np.ndarray, x: Quantized, weight: Quantized) -> 
         row_sums,
         x.zero_point[:, 0],
         x.scale[:, 0],
-        weight.column_sums[0] - inputs * weight.zero_point[0],
+        weight.column_sums[0] - weight.inputs * weight.zero_point[0],
         weight.zero_point[0],
         weight.scale[0],
     )

@@ -44,7 +44,9 @@ BACKENDS = {
 }
 
 # Products in the clear that the stage `block` times beside backends: torch alone, without the protocol around it.
-PLAINTEXT = ("plaintext_float32", "plaintext_int8")
+PLAINTEXT = ("plaintext_float32", "plaintext_float64", "plaintext_bf16", "plaintext_int8")
+# Widest signed integers that these hold exactly; the others hold all that the quantizers make.
+PLAINTEXT_BITS = {"plaintext_bf16": 9, "plaintext_int8": 8}
 
 ACTIVATION_QUANTIZERS = (
     "dynamic_per_token",
@@ -53,7 +55,7 @@ ACTIVATION_QUANTIZERS = (
     "symmetric_per_token",
 )
 WEIGHT_QUANTIZERS = ("static_per_channel", "static_per_tensor", "symmetric_per_channel")
-DATASETS = ("math_problems", "codebase", "jsonl", "hub")
+DATASETS = ("math_problems", "codebase", "jsonl", "hub", "random_tokens")
 BUILT_IN_MODELS = ("mini-llama", "mini-llama-outlier", "nano")
 # Configurations without weights, under resources/architectures: for measurements of cost with random weights.
 ARCHITECTURES = ("Llama-3.2-1B", "Llama-3.1-8B", "Llama-3.1-70B", "GPT-2", "Qwen2.5-1.5B")
@@ -66,10 +68,14 @@ PUBLISHED_TABLES = (
     "latency",
     "block_latency",
     "block_bytes",
+    "block_utilisation",
     "published_comparison",
     "encryption_counters",
     "gradient_inflation",
     "packed_training",
+    "full_step",
+    "step_cost",
+    "client_economics",
     "runs",
     "claims",
 )
@@ -82,6 +88,10 @@ PUBLISHED_FIGURES = (
     "packed_loss",
     "latency_by_backend",
     "block_latency",
+    "full_step_stages",
+    "step_latency",
+    "bytes_per_token",
+    "step_time_by_bandwidth",
 )
 
 

@@ -32,13 +32,13 @@ class RemoteProduct:
         self.calibrated_range: tuple[float, float] | None = None
         q = session.quantization
         if q.weight_bits is None:
-            self._quantized, integers = None, weight
+            self._terms, integers = None, weight
         else:
             parts = np.split(weight, np.cumsum(widths)[:-1], axis=1) if widths else [weight]
-            self._quantized = concatenate_outputs(
+            quantized = concatenate_outputs(
                 [quantize_weight(part, q.weight_bits, q.weight_quantizer, q.constant_rows) for part in parts]
             )
-            integers = self._quantized.values
+            self._terms, integers = quantized.terms, quantized.values
         try:
             self.plan = session.backend.plan(integers, q.activation_bits)
         except ValueError as error:
@@ -46,7 +46,7 @@ class RemoteProduct:
         self.client = session.backend.client(self.plan, session.keys)
         session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
         self.server = session.backend.server(self.plan, integers)
-        measures_noise = self._quantized is not None and not self.plan.exact
+        measures_noise = self._terms is not None and not self.plan.exact
         self._truth = ExactProduct(integers, q.activation_bits) if measures_noise else None
         self._weight = weight if q.activation_quantizer == "static_per_tensor" else None
         session.products.append(self)
@@ -55,7 +55,7 @@ class RemoteProduct:
         """float32 T x D from float32 T x K."""
         if self.session.calibrating:
             return self._calibrate(x)
-        if self._quantized is None:
+        if self._terms is None:
             return self._remote(x)
         q, stages = self.session.quantization, self.session.stages
         start = time.perf_counter()
@@ -63,7 +63,7 @@ class RemoteProduct:
         quantized_at = time.perf_counter()
         product = self._remote(rows.values)
         decrypted_at = time.perf_counter()
-        y = dequantize_product(product, rows, self._quantized)
+        y = dequantize_product(product, rows, self._terms)
         stages.quantize_s += quantized_at - start + time.perf_counter() - decrypted_at
         if self._truth is not None:
             self.session.noise.add(product - self._truth(rows.values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from private_lora.backends.base import Backend, Counters
 
 if TYPE_CHECKING:
+    from private_lora.recompute import Tape
     from private_lora.remote_product import RemoteProduct
 
 
@@ -75,6 +77,12 @@ class Session:
     calibrating: bool = False
     before: Counters = field(default_factory=Counters)
     """What the run had counted when it was interrupted."""
+    tape: Tape | None = None
+    """Where answers are kept, or taken from, while a block runs whose activations are recomputed in backward."""
+
+    def answer(self, group: object, ask: Callable[[], np.ndarray]) -> np.ndarray:
+        """A remote answer: asked for, unless the block's first pass has it on tape."""
+        return ask() if self.tape is None else self.tape.answer(group, ask)
 
     @property
     def counters(self) -> Counters:

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from private_lora.errors import UserError
 from private_lora.registry import (
     ACTIVATION_QUANTIZERS,
+    ARCHITECTURES,
     BACKENDS,
+    BUILT_IN_MODELS,
     DATASETS,
     MAX_BITS,
     MIN_BITS,
     PLAINTEXT,
+    PLAINTEXT_BITS,
     WEIGHT_QUANTIZERS,
     check_name,
 )
@@ -83,6 +86,11 @@ def _check_boolean(name: str, value) -> None:
         raise UserError(f"{name} must be true or false, not {value!r}")
 
 
+def _check_keys(name: str, mapping, keys: tuple[str, ...]) -> None:
+    if not isinstance(mapping, dict) or set(mapping) != set(keys):
+        raise UserError(f"{name} must have the keys {', '.join(keys)}, and no others")
+
+
 def check_bits(name: str, value) -> None:
     """Nothing if `value` is a bit-width that the quantizers support; raises UserError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
@@ -94,6 +102,7 @@ class RunSpec(_Spec):
     """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike.
 
     share_inputs: q, k, v are one remote call, and gate, up another; a backend of kind `trainer` has layers of its own.
+    recompute: a block's activations are computed again in backward instead of kept. blocks: only the model's first so many.
     """
 
     run_id: str
@@ -113,6 +122,8 @@ class RunSpec(_Spec):
     weight_bits: int | None = None
     constant_rows: str = "exact"
     share_inputs: bool = True
+    recompute: bool = False
+    blocks: int | None = None
     lora_rank: int = 8
     lora_alpha: float = 32
     lora_dropout: float = 0.01
@@ -154,8 +165,22 @@ class RunSpec(_Spec):
             _check_integer(name, getattr(self, name), 0)
         for name in ("lora_alpha", "lora_dropout", "learning_rate", "weight_decay", "max_grad_norm"):
             _check_number(name, getattr(self, name), 0)
-        for name in ("share_inputs", "count_padding"):
+        for name in ("share_inputs", "count_padding", "recompute"):
             _check_boolean(name, getattr(self, name))
+        self._check_model()
+
+    def _check_model(self) -> None:
+        if self.model in ARCHITECTURES and (self.weights != "random" or self.data != "random_tokens"):
+            raise UserError(
+                f"{self.model} is an architecture without weights and tokenizer: it takes weights: random and "
+                "data: random_tokens; for the real model give its directory or hub id"
+            )
+        if self.data == "random_tokens" and self.generate_examples:
+            raise UserError("random_tokens has no problems to answer: set generate_examples to 0")
+        if self.blocks is not None:
+            _check_integer("blocks", self.blocks, 1)
+        if BACKENDS[self.backend].kind == "trainer" and (self.recompute or self.blocks):
+            raise UserError(f"backend {self.backend!r} trains by itself: it knows neither recompute nor blocks")
 
 
 @dataclass(frozen=True)
@@ -224,6 +249,7 @@ class BlockSpec(_Spec):
         for name in ("activation_bits", "weight_bits"):
             check_bits(name, getattr(self, name))
         _check_boolean("share_inputs", self.share_inputs)
+        check_name("device", self.device, ("cpu", "cuda"))
         for backend in self.backends:
             self._check_backend(backend["name"])
         names = [(backend["name"], backend.get("variant", "")) for backend in self.backends]
@@ -237,8 +263,9 @@ class BlockSpec(_Spec):
         check_name("backend", name, (*PLAINTEXT, *matmul))
         if name in matmul:
             check_name(f"device for backend {name}", self.device, matmul[name].devices)
-        if name == "plaintext_int8" and max(self.activation_bits, self.weight_bits) > 8:
-            raise UserError("plaintext_int8 multiplies integers of at most 8 bits: take fewer bits, or leave it out")
+        most = PLAINTEXT_BITS.get(name, MAX_BITS)
+        if max(self.activation_bits, self.weight_bits) > most:
+            raise UserError(f"{name} multiplies integers of at most {most} bits: take fewer bits, or leave it out")
 
     def _check_layers(self) -> None:
         if not self.backends or not self.layers:
@@ -265,3 +292,38 @@ class BlockSpec(_Spec):
             found.setdefault((inputs, outputs), []).append(("+".join(members), "forward"))
             found.setdefault((outputs, inputs), []).append(("+".join(members), "backward"))
         return dict(sorted(found.items()))
+
+
+NETWORK = ("name", "bandwidth_bits_per_s", "latency_s")
+PRICES = ("worker_per_hour", "client_per_hour", "traffic_per_gb")
+
+
+@dataclass(frozen=True)
+class CostSpec(_Spec):
+    """What the cost model predicts: steps of `models` at `tokens` over `networks`, with each number of `workers`.
+
+    networks: mappings of name, bandwidth_bits_per_s and latency_s (there and back). prices: currency, PRICES and note.
+    """
+
+    models: list[str]
+    tokens: list[int]
+    networks: list[dict]
+    workers: list[int]
+    prices: dict
+
+    def check(self) -> None:
+        """Nothing; raises UserError, in one sentence, on an unknown model or a quantity that cannot be."""
+        for model in self.models:
+            check_name("architecture", model, (*ARCHITECTURES, *BUILT_IN_MODELS))
+        for name in ("tokens", "workers"):
+            for value in getattr(self, name):
+                _check_integer(name, value, 1)
+        for i, network in enumerate(self.networks):
+            _check_keys(f"networks[{i}]", network, NETWORK)
+            _check_number(f"networks[{i}].bandwidth_bits_per_s", network["bandwidth_bits_per_s"], 1)
+            _check_number(f"networks[{i}].latency_s", network["latency_s"], 0)
+            if network["name"] in [other["name"] for other in self.networks[:i]]:
+                raise UserError(f"network {network['name']!r} is listed twice: give each a name of its own")
+        _check_keys("prices", self.prices, (*PRICES, "currency", "note"))
+        for name in PRICES:
+            _check_number(f"prices.{name}", self.prices[name], 0)

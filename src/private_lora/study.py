@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from private_lora.architecture import architecture_of
 from private_lora.errors import UserError
-from private_lora.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
-from private_lora.spec import BlockSpec, LatencySpec, RunSpec
+from private_lora.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
+from private_lora.spec import BlockSpec, CostSpec, LatencySpec, RunSpec
 
 # In the order in which their rows are collected; each is a section of the configuration.
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed")
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size")
 RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
 
@@ -23,20 +24,26 @@ class Study:
     """What a configuration asks for.
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
-    runs, latencies, blocks: specs by run_id. tables, figures: names to publish. memory_mb: by backend, and `default`.
+    beside: directories of records to publish as well.
+    runs, latencies, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
+    memory_mb: by backend, and `default`.
     """
 
     results: Path
     recorded: Path | None
+    beside: tuple[Path, ...]
     runs: dict[str, RunSpec]
     latencies: dict[str, LatencySpec]
     blocks: dict[str, BlockSpec]
+    costs: CostSpec
     tables: tuple[str, ...]
     figures: tuple[str, ...]
     memory_mb: dict[str, int]
 
     def memory_of(self, spec: RunSpec | LatencySpec | BlockSpec) -> int:
         """Megabytes to reserve for a job."""
+        if spec.stage == "full_size" and spec.model not in BUILT_IN_MODELS:
+            return self.memory_mb["full_size"]
         name = "block" if isinstance(spec, BlockSpec) else spec.backend
         return self.memory_mb.get(name, self.memory_mb["default"])
 
@@ -76,6 +83,8 @@ def model_directory(name: str) -> Path | None:
     """
     if name in BUILT_IN_MODELS:
         return _checked(RESOURCES / name.removesuffix("-outlier"), name)
+    if name in ARCHITECTURES:
+        return _checked(RESOURCES / "architectures" / name, name)
     path = Path(name).expanduser()
     # `resources/typo` has the form of a hub id, but whoever has a directory `resources` did not mean one.
     means_path = name.startswith((".", "/", "~")) or name.count("/") > 1
@@ -143,9 +152,10 @@ def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
         common = fixed | {"stage": stage, "backend": backend["name"], "variant": variant}
         common |= {"backend_options": backend.get("options", {})}
         if BACKENDS[backend["name"]].kind == "trainer":
-            common["share_inputs"] = False  # its layers are its own
-        for quantization, seed in itertools.product(_quantizations(config, group, backend["name"]), seeds):
-            values = common | quantization | {"seed": seed}
+            common |= {"share_inputs": False, "recompute": False}  # its layers and its loop are its own
+        quantizations = _quantizations(config, group, backend["name"])
+        for quantization, seed, blocks in itertools.product(quantizations, seeds, group.get("blocks", [None])):
+            values = common | quantization | {"seed": seed, "blocks": blocks}
             yield RunSpec.from_dict(values | {"run_id": run_id(values)})
 
 
@@ -182,6 +192,8 @@ def run_id(values: dict) -> str:
         parts.append(values["device"])
     if values.get("weights", "pretrained") != "pretrained":
         parts.append("random-weights")
+    if values.get("blocks"):
+        parts.append(f"{values['blocks']}-blocks")
     if "activation_bits" in values:
         if BACKENDS[values["backend"]].kind != "trainer":
             pair = values["activation_quantizer"], values["weight_quantizer"]
@@ -221,19 +233,22 @@ def _group_latencies(section: dict, group: dict) -> Iterator[LatencySpec]:
 
 def _group_blocks(section: dict, group: dict) -> Iterator[BlockSpec]:
     """One measurement for each number of tokens of a group, with all backends of the group in it."""
-    common = {key: section[key] for key in ("model", "blocks", "share_inputs", "repeats", "warmup", "seed")}
-    common |= {key: group[key] for key in ("share_inputs", "repeats", "warmup", "device") if key in group}
-    names = group.get("layers", list(section["layers"]))
+    common = {key: section[key] for key in ("model", "share_inputs", "repeats", "warmup", "seed")}
+    common |= {key: group[key] for key in ("model", "share_inputs", "repeats", "warmup", "device") if key in group}
+    architecture = architecture_of(common["model"])
+    names = group.get("layers", list(architecture.layers))
     for name in names:
-        check_name("layer", name, section["layers"])
+        check_name(f"layer of {architecture.name}", name, architecture.layers)
     bits = _bit_fields(group.get("bits", section["bits"]))
-    common |= bits | {"layers": {name: section["layers"][name] for name in names}}
+    # The shapes themselves go into the spec: a result is that of its shapes, whatever file they were read from.
+    common |= bits | {"blocks": architecture.blocks, "layers": {name: architecture.layers[name] for name in names}}
     common["backends"] = [{"name": b} if isinstance(b, str) else b for b in group["backends"]]
     listed = list(dict.fromkeys(b["name"] for b in common["backends"]))
     backends = "-".join([name for name in listed if name not in PLAINTEXT] or listed)
     device, joint = common.get("device", "cpu"), "joint" if common["share_inputs"] else ""
     for tokens in group["tokens"]:
-        parts = ["block", group.get("variant", ""), backends, "" if device == "cpu" else device, f"{tokens}-tokens", joint]
+        parts = ["block", common["model"].strip("./~"), group.get("variant", ""), backends]
+        parts += ["" if device == "cpu" else device, f"{tokens}-tokens", joint]
         yield BlockSpec.from_dict(common | {"run_id": _joined([*parts, _bits_name(**bits)]), "tokens": tokens})
 
 

@@ -13,12 +13,15 @@ from tqdm import tqdm
 from private_lora.backends import load as load_backend
 from private_lora.checkpoints import Checkpoint
 from private_lora.data import load_examples
-from private_lora.encoding import Batches, encode, encoding_report
-from private_lora.evaluation import evaluate_loss, greedy_answers, to_tensors
+from private_lora.encoding import Batches, Encoded, encode, encoding_report
+from private_lora.evaluation import evaluate_losses, greedy_answers, to_tensors
+from private_lora.frame import WeightSource, give_back_memory, load_frame
 from private_lora.linear import calibrate, split_model
 from private_lora.metrics import exact_match, perplexity, running_mean
 from private_lora.models import load_base
 from private_lora.provenance import machine
+from private_lora.random_tokens import random_tokens
+from private_lora.recompute import recompute_activations
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
 from private_lora.session import Quantization, Session
@@ -28,10 +31,21 @@ GENERATED_TOKENS = 64
 
 
 @dataclass
+class Texts:
+    """Encoded training rows, held-out examples and their rows ({} for none), and counts for the sidecar."""
+
+    train: Encoded
+    held_out: list
+    eval_encoded: Encoded
+    report: dict
+
+
+@dataclass
 class Run:
     """Everything a loop needs: the peft model, its optimizer, the texts, and where rows go.
 
-    session: None for a backend that trains by itself. step: steps taken. losses: one per step taken.
+    session: None for a backend that trains by itself. model_blocks: transformer blocks of the whole model, of which `model` may
+    have fewer. step: steps taken. losses: one per step taken.
     """
 
     spec: RunSpec
@@ -46,6 +60,7 @@ class Run:
     checkpoint: Checkpoint
     session: Session | None
     data_report: dict
+    model_blocks: int
     step: int = 0
     losses: list[float] = field(default_factory=list)
     train_tokens: int = 0
@@ -58,13 +73,8 @@ def prepare(spec: RunSpec, checkpoints: Path) -> Run:
     The adapter, the batches and the dropout of step i depend on the seed alone, so runs that differ in backend or
     quantizer are paired. Raises UserError on a model, text or plan that cannot be used.
     """
-    base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
-    model = add_adapter(base, spec)
-    entry = BACKENDS[spec.backend]
-    session = make_session(model, spec) if entry.kind == "matmul" else None
-    train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
-    held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
-    encoded = encode(train, tokenizer, spec.sequence_length, spec.count_padding)
+    model, tokenizer, session, model_blocks = load_split(spec)
+    texts = random_rows(spec, model.config.vocab_size) if spec.data == "random_tokens" else load_texts(spec, tokenizer)
     optimizer, scheduler = make_optimizer(model, spec)
     return Run(
         spec,
@@ -72,14 +82,48 @@ def prepare(spec: RunSpec, checkpoints: Path) -> Run:
         tokenizer,
         optimizer,
         scheduler,
-        Batches(encoded, spec.batch_size, spec.seed),
-        held_out,
-        encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
+        Batches(texts.train, spec.batch_size, spec.seed),
+        texts.held_out,
+        texts.eval_encoded,
         Recorder(common_columns(spec)),
         Checkpoint(checkpoints, spec),
         session,
+        texts.report,
+        model_blocks,
+    )
+
+
+def load_split(spec: RunSpec) -> tuple[torch.nn.Module, object, Session | None, int]:
+    """The adapted model, its tokenizer, the session that its frozen layers call, and the blocks of the whole model."""
+    if BACKENDS[spec.backend].kind == "trainer":
+        base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
+        return add_adapter(base, spec), tokenizer, None, base.config.num_hidden_layers
+    frame = load_frame(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
+    model = add_adapter(frame.model, spec)
+    session = make_session(model, spec, frame.weight)
+    give_back_memory()
+    if spec.recompute:
+        recompute_activations(model, session)
+    return model, frame.tokenizer, session, frame.model_blocks
+
+
+def load_texts(spec: RunSpec, tokenizer) -> Texts:
+    """The spec's training and held-out examples as token ids."""
+    train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
+    held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
+    return Texts(
+        encode(train, tokenizer, spec.sequence_length, spec.count_padding),
+        held_out,
+        encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
         encoding_report(train, tokenizer, spec.sequence_length),
     )
+
+
+def random_rows(spec: RunSpec, vocabulary: int) -> Texts:
+    """Rows of random tokens instead of texts: for measurements of cost, whose model may have no tokenizer."""
+    train = random_tokens(vocabulary, spec.train_examples, spec.sequence_length, spec.seed)
+    held_out = random_tokens(vocabulary, spec.eval_examples, spec.sequence_length, spec.seed + 1) if spec.eval_examples else {}
+    return Texts(train, [], held_out, {"random_rows": spec.train_examples})
 
 
 def common_columns(spec: RunSpec) -> dict:
@@ -131,13 +175,13 @@ def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
     return get_peft_model(base, config)
 
 
-def make_session(model: torch.nn.Module, spec: RunSpec) -> Session:
-    """The model's frozen layers at the spec's backend, static ranges calibrated."""
+def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource) -> Session:
+    """The model's frozen layers, their weights from the source, at the spec's backend; static ranges calibrated."""
     options = dict(spec.backend_options)
     if BACKENDS[spec.backend].basis == "simulated":
         options.setdefault("seed", spec.seed)
     session = Session(load_backend(spec.backend, device=spec.device, **options), quantization_of(spec))
-    split_model(model, session, spec.share_inputs)
+    split_model(model, session, spec.share_inputs, source)
     if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
     return session
@@ -221,13 +265,16 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
 
 
 def evaluate(run: Run, generate: bool) -> None:
-    """Rows with held-out loss, perplexity and, if asked for, exact match; through the run's own backend."""
+    """Rows with held-out loss, perplexity and, if asked for, exact match; through the run's own backend.
+
+    Where padding counts, loss and perplexity without it too.
+    """
     if not run.eval_encoded:
         return
     spec, columns = run.spec, {"phase": "eval", "step": run.step}
-    loss = evaluate_loss(run.model, run.eval_encoded, 2 * spec.batch_size)
-    run.recorder.add("loss", loss, "nats", **columns)
-    run.recorder.add("perplexity", perplexity(loss), "", **columns)
+    for name, loss in evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding).items():
+        run.recorder.add(name, loss, "nats", **columns)
+        run.recorder.add(name.replace("loss", "perplexity"), perplexity(loss), "", **columns)
     if generate:
         examples = run.eval_examples[: spec.generate_examples]
         texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)

@@ -6,9 +6,14 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 
 from private_lora import block_bench
+from private_lora.backends import packed
+from private_lora.backends.arithmetic import int8_is_fast
+from private_lora.ceilings import copy_ceiling, int8_ceiling
 from private_lora.errors import UserError
+from private_lora.plaintext import PlaintextProduct
 from private_lora.publish_data import Data
 from private_lora.records import collect
 from private_lora.registry import BACKENDS, PLAINTEXT
@@ -53,9 +58,11 @@ def test_every_layer_and_direction_has_its_stages_and_checked_answers(name, tmp_
     assert values_of(rows, name, "checked_values") == [2 * (24 + 3 + 24)]
     assert values_of(rows, name, "encrypted_matmuls") == [3 if encrypted else 0]
     assert (values_of(rows, name, "security_bits")[0] >= 128) == encrypted
-    exact = name in ("plaintext_int8", "float", "integer", "packed")
+    exact = name in ("plaintext_int8", "plaintext_float64", "float", "integer", "packed")
     assert (values_of(rows, name, "mismatches") == [0]) == (values_of(rows, name, "largest_error") == [0])
     assert not exact or values_of(rows, name, "mismatches") == [0]
+    # Sums of 24 products of 7-bit integers have more than the 8 significant bits of bf16.
+    assert name != "plaintext_bf16" or values_of(rows, name, "mismatches")[0] > 0
     sidecar = json.loads((tmp_path / "sidecar.json").read_text())
     assert sidecar["spec"]["layers"] == {"q": [24, 24], "k": [24, 3]}
     assert set(sidecar["parameters"].get(name, {})) == (set() if name in PLAINTEXT else {"24x24", "24x3", "3x24"})
@@ -139,6 +146,60 @@ def test_a_wrong_answer_has_no_latency(name, off, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match=rf"^{name}: .* differ from the integers"):
         measure(tmp_path, ["plaintext_int8", name])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("plaintext_int8", 2.0**-20), ("plaintext_float64", 2.0**-20), ("plaintext_bf16", 2.0**-6)]
+)
+def test_a_wrong_plaintext_answer_has_no_time(name, share, tmp_path, monkeypatch):
+    right = PlaintextProduct.__call__
+
+    def wrong(self):
+        stages, y = right(self)
+        y = y.astype(np.float64)
+        y[np.unravel_index(np.abs(y).argmax(), y.shape)] *= 1 + share
+        return stages, y
+
+    monkeypatch.setattr(PlaintextProduct, "__call__", wrong)
+    with pytest.raises(RuntimeError, match=rf"^{name}: .* differ from the integers"):
+        measure(tmp_path, [name])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["packed", "packed_approx"])
+@pytest.mark.parametrize("bits", [7, 12])
+def test_operations_are_those_of_the_int8_products_that_were_issued(name, bits, tmp_path, monkeypatch):
+    if not int8_is_fast():
+        pytest.skip("this CPU has no int8 products, and the server issues none")
+    multiply, issued = torch._int_mm, []
+
+    def counted(left, right, **out):
+        issued.append(2 * left.shape[0] * left.shape[1] * right.shape[1])
+        return multiply(left, right, **out)
+
+    block_bench.int8_ceiling("cpu")  # measured once in a process: its own products are not to be counted
+    monkeypatch.setattr(torch, "_int_mm", counted)
+    fields = {"activation_bits": bits, "weight_bits": bits, "repeats": 2, "warmup": 0, "layers": {"k": [24, 3]}}
+    rows = measure(tmp_path, [name], **fields)
+    recorded = values_of(rows, name, "int8_operations")
+    assert len(recorded) == 4 and all(recorded)
+    assert sum(recorded) == sum(issued)
+
+
+def test_a_server_without_int8_products_counts_no_int8_operations(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "int8_is_fast", lambda: False)
+    rows = measure(tmp_path, ["packed", "integer"], repeats=1, warmup=0, layers={"k": [24, 3]})
+    assert values_of(rows, "packed", "mismatches") == [0]
+    assert not [r for r in rows if r["metric"] == "int8_operations"]
+
+
+def test_ceilings_of_the_process_are_rows_of_the_run(tmp_path):
+    rows = measure(tmp_path, ["plaintext_int8"], repeats=1, warmup=0, layers={"k": [24, 3]})
+    ceilings = {r["metric"]: (float(r["value"]), r["unit"], r["phase"], r["basis"]) for r in rows if "ceiling" in r["metric"]}
+    assert ceilings == {
+        "ceiling_int8_ops_per_s": (int8_ceiling("cpu"), "1/s", "run", "measured"),
+        "ceiling_copy_bytes_per_s": (copy_ceiling("cpu"), "B/s", "run", "measured"),
+    }
 
 
 def test_a_layer_that_a_backend_cannot_hold_is_one_sentence(tmp_path):

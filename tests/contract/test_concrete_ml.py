@@ -75,7 +75,7 @@ def test_clear_layer_equals_our_integer_backend(seed):
     # Our activations are theirs shifted by 2^(bits-1), so the products differ by that much per unit of
     # weight.
     assert np.array_equal(theirs.product, product + 2 ** (bits - 1) * ours_w.column_sums)
-    np.testing.assert_allclose(theirs.y, dequantize_product(product, ours_x, ours_w), rtol=1e-6, atol=0)
+    np.testing.assert_allclose(theirs.y, dequantize_product(product, ours_x, ours_w.terms), rtol=1e-6, atol=0)
 
 
 def make_spec(mode="disable", **changes):

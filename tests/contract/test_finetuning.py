@@ -63,7 +63,7 @@ def test_the_saved_adapter_is_the_trained_function(make_spec, tmp_path):
 def test_runs_that_differ_in_backend_are_paired(make_spec, tmp_path):
     runs = [prepare(make_spec(backend=name), tmp_path) for name in ("float", "integer")]
     for (name, a), (_, b) in zip(*(r.model.named_parameters() for r in runs), strict=True):
-        assert torch.equal(a, b), name
+        assert torch.equal(a, b) or (a.isnan().all() and b.isnan().all()), name  # a remote weight has no values here
     first, second = (r.batches.batch(3)["input_ids"] for r in runs)
     assert (first == second).all()
 

@@ -8,6 +8,7 @@ import torch
 
 from private_lora.backends import load
 from private_lora.errors import UserError
+from private_lora.frame import load_frame
 from private_lora.linear import LayerGroup, SplitLinear
 from private_lora.models import load_base
 from private_lora.quantization import quantize_activations, quantize_weight
@@ -77,9 +78,10 @@ def test_the_float_split_is_plain_peft(architecture, share_inputs, make_spec, ti
     tokens = torch.arange(3, 19).reshape(2, 8)
     losses, gradients = [], []
     for split in (False, True):
-        model = add_adapter(load_base(str(directory))[0], spec)
+        frame = load_frame(spec.model, None, "pretrained", 0)
+        model = add_adapter(frame.model if split else load_base(spec.model)[0], spec)
         if split:
-            make_session(model, spec)
+            make_session(model, spec, frame.weight)
         model.eval()
         loss = model(input_ids=tokens, labels=tokens).loss
         loss.backward()
@@ -265,13 +267,14 @@ def test_calibration_of_a_group_sees_its_input_and_its_joint_gradient():
 def split_adapted(make_spec, **fields):
     """A split model whose adapter is not zero, in training mode, without dropout."""
     spec = make_spec(lora_dropout=0.0, **fields)
-    model = add_adapter(load_base(spec.model)[0], spec)
+    frame = load_frame(spec.model, None, "pretrained", 0)
+    model = add_adapter(frame.model, spec)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.train(), make_session(model, spec)
+    return model.train(), make_session(model, spec, frame.weight)
 
 
 def gradients_of(model):

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from private_lora.config import DEFAULTS, read_yaml
+from private_lora.cost import write_costs
 from private_lora.publish_data import collect_published
 from private_lora.records import COLUMNS
+from private_lora.spec import CostSpec
 
 REFERENCE = Path(__file__).parents[2] / "resources" / "reference"
 PAIRS = {
@@ -220,13 +223,62 @@ def block_rows(tokens=(512, 2048), layers=BLOCK_LAYERS, ratios=None, glwe: bool 
             rows.append(_block_row(name, count, "") | {"phase": "run", "metric": "mismatches", "value": 0})
         rows.append(_block_row("", count, "") | {"phase": "run", "metric": "blocks", "value": 16})
         rows.append(_block_row("", count, "") | {"phase": "run", "metric": "torch_threads", "value": 2})
-    for layer in ("q", "k") if glwe else ():
+    return rows + (glwe_rows(layers, ("q", "k")) if glwe else [])
+
+
+def glwe_rows(layers=BLOCK_LAYERS, names=tuple(BLOCK_LAYERS)) -> list[dict]:
+    """Made-up measurements of `glwe` on one row of the layers named."""
+    rows = []
+    for layer in names:
         for phase, (k, d) in (("forward", layers[layer]), ("backward", layers[layer][::-1])):
             metrics = {"encrypt_time_s": 1e-3, "matmul_time_s": 8e-3 * d, "decrypt_time_s": 1e-3}
             metrics |= {"upload_ciphertext_bytes": 10_000, "download_ciphertext_bytes": 14_000 if d >= 2048 else 9_000}
             for metric, value in metrics.items():
                 row = _block_row("glwe", 1, f"{layer}, 1x{k}x{d}") | {"repeat": 0, "phase": phase}
                 rows.append(row | {"metric": metric, "value": value})
+    return rows
+
+
+# Made-up client's own work by model: seconds of a step apart from its blocks, of one block, and of its quantization.
+LOCAL_WORK = {"Llama-3.2-1B": (3.0, 0.5, 0.25), "mini-llama": (0.2, 0.05, 0.01)}
+FULL_SIZE = {
+    "Llama-3.2-1B (random weights)": {"model_blocks": 16, "packed": (1.0, 16.0, 3.0)},
+    "mini-llama": {"model_blocks": 6, "packed": (0.002, 0.04, 0.006)},
+}
+
+
+def full_size_rows(steps: int = 3) -> list[dict]:
+    """Made-up steps of whole models, `integer` and `packed`, and `integer` ones of one and two blocks."""
+    rows = []
+    for model, facts in FULL_SIZE.items():
+        for backend, blocks in (("integer", 1), ("integer", 2), ("integer", None), ("packed", None)):
+            rows += full_size_run(model, backend, facts, blocks, steps)
+    return rows
+
+
+def full_size_run(model: str, backend: str, facts: dict, blocks: int | None, steps: int) -> list[dict]:
+    """One made-up run of 2,048 tokens a step; stage times: encrypt, matmul, decrypt."""
+    base, block, quantize = LOCAL_WORK[model.removesuffix(" (random weights)")]
+    whole = facts["model_blocks"]
+    stages = facts["packed"] if backend == "packed" else (0.0, 0.5 * (blocks or whole), 0.0)
+    quantized = quantize * (blocks or whole)
+    step = base + block * (blocks or whole) + quantized + sum(stages)
+    values = {"client_quantize_time_s": quantized * steps, "train_time_s": step * steps, "step_tokens": 2048}
+    names = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
+    values |= {name: seconds * steps for name, seconds in zip(names, stages, strict=True)}
+    values |= {"blocks": blocks or whole, "model_blocks": whole, "share_inputs": 0, "recompute": 1, "lora_rank": 8}
+    values |= {"peak_memory_bytes": 1e10, "remote_matmuls": 900, "security_bits": 128 if backend == "packed" else 0}
+    values |= {"encrypted_matmuls": 900 if backend == "packed" else 0}
+    sent = 2048 * steps if backend == "packed" else 0
+    values |= {"upload_ciphertext_bytes": 3e6 * sent, "download_ciphertext_bytes": 4e6 * sent}
+    row = {"run_id": f"full-{model}-{backend}-{blocks}", "stage": "full_size", "model": model, "dataset": "random_tokens"}
+    row |= {"backend": backend, "device": "cpu", "activation_quantizer": "dynamic_per_token", "basis": "measured"}
+    row |= {"weight_quantizer": "static_per_channel", "activation_bits": 8, "weight_bits": 8, "constant_rows": "exact"}
+    row |= {"variant": "", "seed": 0, "status": "ok"}
+    rows = [row | {"phase": "run", "metric": name, "value": value} for name, value in values.items()]
+    for number in range(1, steps + 1):
+        train = {"loss": 12 - 0.01 * number, "grad_norm": 1.0, "step_time_s": step}
+        rows += [row | {"phase": "train", "step": number, "metric": name, "value": value} for name, value in train.items()]
     return rows
 
 
@@ -239,17 +291,18 @@ def _block_row(backend: str, tokens: int, variant: str) -> dict:
 def write_results(root: Path, convergence=None, latency=None, published: bool = True, block=None) -> Path:
     """The result directory `root/data` holding the given rows (default: all the above) and published ones.
 
-    Where rows of one layer's latency are given, none of a block's are made up.
+    Where rows of one layer's latency are given, none of a block's are made up. costs.csv is what the cost model makes of them.
     """
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
     if convergence is None:
-        convergence = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows()
+        convergence = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
     if block is None:
         block = block_rows() if latency is None else []
     latency = latency_rows() if latency is None else latency
     for name, rows in (("convergence", convergence), ("latency", latency), ("block", block)):
         pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)
+    write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")
     if published:
         collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")
     return data

@@ -1,8 +1,10 @@
 """The tables, the claims and the figure of a block say what the rows say. All rows are made up."""
 
+import numpy as np
 import pytest
 from synthetic_results import BLOCK_LAYERS, block_rows, write_results
 
+from private_lora.architecture import architecture_of
 from private_lora.figures import FIGURES
 from private_lora.figures.style import plt
 from private_lora.publish_data import Data
@@ -23,8 +25,15 @@ def line(table, backend, tokens=2048, inputs="apart"):
     return found.iloc[0]
 
 
-def joint_rows(rows):
-    return [row | {"run_id": row["run_id"] + "-joint"} for row in rows]
+def joint_rows(rows, **columns):
+    return [row | {"run_id": row["run_id"] + "-joint"} | columns for row in rows]
+
+
+def gpu_rows(rows):
+    """The same on another machine, a tenth as long."""
+    columns = {"device": "cuda", "machine": "a GPU beside a processor"}
+    rows = [row | columns | {"run_id": row["run_id"] + "-cuda"} for row in rows]
+    return [row | {"value": row["value"] / 10} if row["metric"].endswith("_time_s") else row for row in rows]
 
 
 def test_times_are_summed_over_layers_and_directions_per_token(tmp_path):
@@ -84,6 +93,71 @@ def test_bytes_are_those_of_all_blocks_beside_glwe(tmp_path):
     assert packed["total_over_glwe"] == pytest.approx(packed["total_bytes_per_token"] / glwe["total_bytes_per_token"])
     assert (packed["basis"], glwe["basis"]) == ("measured", "extrapolated + measured")
     assert "ceil(values / 2048)" in to_markdown(table)
+
+
+def test_models_in_one_file_are_judged_each_by_its_own_block(tmp_path):
+    gpt2 = {name: tuple(shape) for name, shape in architecture_of("GPT-2").layers.items()}
+    part = {name: gpt2[name] for name in ("fc", "proj")}
+    rows = block_rows()
+    rows += [r | {"run_id": "of-gpt2", "model": "GPT-2"} for r in block_rows((2048,), gpt2, glwe=False)]
+    rows += [r | {"run_id": "of-a-part", "model": "GPT-2"} for r in block_rows((512,), part, glwe=False)]
+    table = made(tmp_path, "block_latency", rows)
+    packed = table[table["backend"] == "packed"].set_index(["model", "tokens"])["layers"]
+    assert packed.to_dict() == {
+        ("Llama-3.2-1B", 512): "all",
+        ("Llama-3.2-1B", 2048): "all",
+        ("GPT-2", 512): "fc, proj",
+        ("GPT-2", 2048): "all",
+    }
+    sizes = made(tmp_path, "block_bytes", rows)
+    assert list(sizes.loc[sizes["model"] == "GPT-2", "tokens"]) == [2048] * 2
+    assert sizes.loc[sizes["model"] == "GPT-2", "total_over_glwe"].isna().all()
+    alone = made(tmp_path / "alone", "claims", block_rows())
+    assert made(tmp_path, "claims", rows).equals(alone)
+
+
+def test_layers_that_were_never_all_measured_are_not_all(tmp_path):
+    some = {name: BLOCK_LAYERS[name] for name in ("q", "k")}
+    table = made(tmp_path, "block_latency", block_rows((2048,), some, glwe=False))
+    assert set(table["layers"]) == {"q, k"}
+
+
+def test_a_model_measured_with_joint_inputs_alone_has_its_bytes(tmp_path):
+    rows = joint_rows(block_rows((2048,), JOINT, glwe=False), model="mini-llama")
+    sizes = made(tmp_path, "block_bytes", rows)
+    assert line(sizes, "packed", inputs="joint")["up_bytes_per_token"] == pytest.approx(
+        16 * 4.0 * sum(k + d for k, d in JOINT.values())
+    )
+
+
+def test_no_number_mixes_machines(tmp_path):
+    rows = block_rows() + gpu_rows(block_rows(glwe=False))
+    table = made(tmp_path, "block_latency", rows)
+    packed = table[(table["backend"] == "packed") & (table["tokens"] == 2048)].set_index("device")
+    assert packed.loc["cpu", "server_ms_per_token"] == pytest.approx(10 * packed.loc["cuda", "server_ms_per_token"])
+    assert packed.loc["cpu", "glwe_server_time_over_this"] > 0
+    assert np.isnan(packed.loc["cuda", "glwe_server_time_over_this"])
+    # A run of the same name on two machines is two lines.
+    same_name = [row | {"run_id": row["run_id"].removesuffix("-cuda")} for row in rows]
+    assert len(made(tmp_path, "block_latency", same_name)) == len(table)
+    # The same messages on either machine.
+    assert len(made(tmp_path, "block_bytes", rows)) == len(made(tmp_path / "cpu", "block_bytes", block_rows()))
+    # Figures to reach were set for the CPU.
+    assert made(tmp_path, "claims", rows).equals(made(tmp_path / "cpu", "claims", block_rows()))
+
+
+def test_plaintext_products_are_told_apart_and_bf16_is_said_to_be_inexact(tmp_path):
+    others = {name: ((0.5,) * 3, None) for name in ("plaintext_float64", "plaintext_bf16")}
+    table = made(tmp_path, "block_latency", block_rows(ratios=others))
+    assert line(table, "packed")["server_over_bf16_median"] == pytest.approx(1.8 / 0.5)
+    assert np.isnan(line(table, "plaintext_bf16")["activation_bits"])
+    assert "bf16 is inexact" in to_markdown(table)
+    figure, points = FIGURES["block_latency"](Data(write_results(tmp_path, [], [], False, block_rows(ratios=others))))
+    assert {"plaintext bf16 (inexact)", "plaintext float64"} <= set(points["series"])
+    colours = {drawn.get_label(): drawn.get_color() for drawn in figure.axes[0].get_lines()}
+    plain = [colour for label, colour in colours.items() if label.startswith("plaintext")]
+    assert len(plain) == len(set(plain)) == 4
+    plt.close(figure)
 
 
 def test_claims_are_met_by_rows_that_meet_them(tmp_path):
@@ -148,4 +222,16 @@ def test_figure_draws_plaintext_server_and_client_by_tokens(tmp_path):
     server = points[(points["series"] == "packed, server") & (points["panel"] == "Llama-3.2-1B apart")]
     assert server["y"].to_numpy() == pytest.approx(1e-12 * 2 * WEIGHTS * 1e3 * 2 * 1.9)
     assert {ax.get_yscale() for ax in figure.axes} == {"log"}
+    plt.close(figure)
+
+
+def test_figure_has_a_panel_for_each_model_machine_and_kind_of_inputs(tmp_path):
+    rows = block_rows() + gpu_rows(block_rows(glwe=False)) + joint_rows(block_rows((2048,), JOINT, glwe=False))
+    rows += [r | {"run_id": "of-mini", "model": "mini-llama"} for r in block_rows((2048,), glwe=False)]
+    figure, points = FIGURES["block_latency"](Data(write_results(tmp_path, [], [], published=False, block=rows)))
+    panels = ["Llama-3.2-1B apart", "Llama-3.2-1B joint", "Llama-3.2-1B apart, a GPU beside a processor", "mini-llama apart"]
+    assert set(points["panel"]) == set(panels)
+    titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
+    assert len(titled) == 4
+    assert any("a GPU" in ax.get_title(loc="left") for ax in titled)
     plt.close(figure)

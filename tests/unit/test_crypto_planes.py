@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from crypto_reference import loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from private_lora.crypto.planes import LARGEST_INPUTS, PlaneProduct, join_digits, weight_digits
+from private_lora.crypto.planes import CUDA_ROWS, LARGEST_INPUTS, PlaneProduct, join_digits, padded_for_cuda, weight_digits
 from private_lora.crypto.ring import LANES
 
 KERNELS = ["int8", "float64"]
@@ -100,6 +101,28 @@ def test_products_in_a_row_do_not_leak_into_each_other():
         planes = int8(seed, (3, rows, 40))
         out = product.rounded(tiled(planes), 24, 20)
         np.testing.assert_array_equal(loaded(out)[:, :9], expected_product(planes, weight, 24, 20))
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(2, 3, 5), (2100, 33, 520)])
+def test_int8_operations_are_counted_with_their_padding(rows, inputs, outputs):
+    planes, weight = int8(0, (3, rows, inputs)), int8(1, (inputs, outputs))
+    filled = -(-inputs // LANES) * LANES
+    for kernel, expected in (("int8", 2 * 3 * rows * filled * outputs), ("float64", 0)):
+        product = PlaneProduct(weight, kernel)
+        for times in (1, 2):
+            product.rounded(tiled(planes), 24, 20)
+            assert product.int8_operations == times * expected
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)))
+@settings(max_examples=30, deadline=None)
+def test_padding_for_cuda_gives_sizes_that_it_takes_and_the_same_product(shape):
+    rows, inputs, outputs = shape
+    x, weight = torch.from_numpy(int8(0, (rows, inputs))), torch.from_numpy(int8(1, (inputs, outputs)))
+    left, right = padded_for_cuda(x, CUDA_ROWS), padded_for_cuda(weight)
+    # torch._int_mm on CUDA: more than 16 rows, and the other sizes in multiples of 8.
+    assert left.shape[0] > 16 and not any(size % 8 for size in (left.shape[1], *right.shape))
+    assert torch.equal(torch._int_mm(left, right)[:rows, :outputs], x.int() @ weight.int())
 
 
 @pytest.mark.parametrize("bits", range(2, 17))

@@ -8,6 +8,7 @@ import pytest
 from synthetic_results import (
     block_rows,
     encrypted_rows,
+    full_size_rows,
     inflation_rows,
     latency_rows,
     packed_rows,
@@ -26,6 +27,7 @@ from private_lora.publish_data import Data
 def synthetic(tmp_path_factory) -> Data:
     """A made-up small study: one model in the sweep, few bits, one seed."""
     rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
+    rows += full_size_rows()
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, latency_rows(("1x256x256",)), block=block_rows()))
 
 
@@ -73,6 +75,16 @@ def test_published_curves_stand_beside_ours_on_the_same_quantity(synthetic):
     assert set(points["basis"]) == {"measured", "published"}
     last = points[(points["series"] == "FP32") & (points["x"] == 2500)]
     assert last["y"].iloc[0] == pytest.approx(0.26704)
+
+
+def test_a_group_with_a_variant_has_a_panel_of_its_own(tmp_path):
+    rows = run_rows("f0", backend="float") + run_rows("q0", 0.6) + run_rows("q1", 0.7, steps=20, variant="short texts")
+    data = Data(write_results(tmp_path, rows, [], published=False))
+    for name, pair in (("loss_curves", " DTok-SC"), ("final_loss_vs_bits", "")):
+        figure, points = FIGURES[name](data)
+        assert {f"mini-llama{pair}", f"mini-llama, short texts{pair}"} <= set(points["panel"])
+        titles = texts(figure) + "".join(ax.get_title(loc="left") for ax in figure.axes)
+        assert "ours: mini-llama, math_problems, short texts (measured)" in titles
 
 
 def test_a_diverged_run_is_marked_and_not_dropped(tmp_path):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from synthetic_results import (
     encrypted_rows,
+    full_size_rows,
     inflation_rows,
     latency_rows,
     packed_rows,
@@ -20,13 +21,14 @@ from private_lora.publish_data import Data
 from private_lora.tables import TABLES, make_table
 from private_lora.tables.render import escape_tex, format_cell, to_html, to_markdown, to_tex
 
+BASES = ("measured", "simulated", "extrapolated", "published")
 SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 
 
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
-    rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows()
+    rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows))
 
 
@@ -39,7 +41,7 @@ def test_every_table_prints_its_basis(synthetic, name):
     made = TABLES[name](synthetic)
     assert len(made)
     assert "basis" in made
-    assert set(made["basis"]) <= {"measured", "simulated", "published", "measured + simulated", "extrapolated + measured", ""}
+    assert set(made["basis"]) <= {*BASES, "measured + simulated", "extrapolated + measured", ""}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -79,6 +81,30 @@ def test_a_run_that_stopped_early_lends_no_final_loss(tmp_path):
     line = table(tmp_path, "final_loss", rows).set_index("quantizer").loc["DTok-SC"]
     assert np.isnan(line["eval_loss_mean"])
     assert line["status"] == "stopped early (1 of 1)"
+
+
+def test_a_shorter_group_with_a_variant_is_a_study_of_its_own(tmp_path):
+    rows = run_rows("f0", 0.5, backend="float") + run_rows("q0", 0.6) + run_rows("q1", 0.7, steps=20, variant="short texts")
+    made = table(tmp_path, "final_loss", rows).set_index("variant")
+    line = made.loc["short texts"]
+    assert (line["status"], line["eval_loss_mean"]) == ("ok", 0.7)
+    assert np.isnan(line["ratio_to_float_mean"])
+
+
+def test_losses_without_padding_stand_beside_where_there_are_any(tmp_path):
+    plain, counted = run_rows("q0", 0.6), run_rows("q1", 0.3, variant="padding counted")
+    kept = ("loss_without_padding", "perplexity_without_padding")
+    assert not set(kept) & set(table(tmp_path, "final_loss", plain))
+    steps = [r for r in counted if (r["phase"], r["metric"]) == ("eval", "loss")]
+    extra = [r | {"metric": m, "value": r["step"] + i} for r in steps for i, m in enumerate(kept)]
+    made = table(tmp_path, "final_loss", plain + counted + extra).set_index("variant")
+    assert made.loc["padding counted", list(kept)].tolist() == [40, 41]
+    assert made.loc["", list(kept)].isna().all()
+    rows = [r | {"activation_bits": 7, "weight_bits": 7} for r in plain + counted + extra]
+    beside = table(tmp_path, "published_comparison", rows, published=True)
+    said = beside.loc[beside["quantity"] == "test perplexity after training", "differences"]
+    assert ["padding counted; " in text for text in said] == [False, True]
+    assert ["padding not counted; " in text for text in said] == [True, False]
 
 
 def test_failed_rows_without_values_are_listed(tmp_path):

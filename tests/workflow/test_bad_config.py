@@ -29,6 +29,7 @@ BAD = {
     "empty_jsonl": (jsonl("empty.jsonl"), ["empty.jsonl is empty"]),
     "malformed_jsonl": (jsonl("bad.jsonl"), ["bad.jsonl, line 2"]),
     "missing_jsonl": (jsonl("none.jsonl"), ["none.jsonl"]),
+    "negative_price": ({"costs": {"prices": {"traffic_per_gb": -1}}}, ["costs.prices.traffic_per_gb", "at least 0"]),
     "missing_records": ({"recorded": "results/recorded/none"}, ["results/recorded/none"]),
 }
 

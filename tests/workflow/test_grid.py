@@ -23,6 +23,15 @@ def test_one_job_for_each_run_of_the_grid(tree, name):
     assert not any(rule.startswith("pretrain") for rule in jobs)
 
 
+def test_gpu_study_is_planned_without_a_gpu(tree):
+    study = load_study([ROOT / "config/gpu.yaml"])
+    jobs = tree.jobs("config/gpu.yaml")
+    assert jobs["block"] == len(study.blocks) == 6
+    assert not {"finetune", "latency"} & set(jobs)
+    published = {f"table_{name}" for name in study.tables} | {f"figure_{name}" for name in study.figures}
+    assert {"table_block_utilisation", "figure_block_latency"} <= published <= set(jobs)
+
+
 def test_smoke_has_the_shape_of_the_default_study():
     default, smoke = (load_study([ROOT / f"config/{name}.yaml"]) for name in ("config", "smoke"))
     assert smoke.results != default.results
@@ -59,6 +68,8 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    assert {"finetune", "latency", "block", "collect", "prepare", "table", "figure", "pretrain"} == {c[0] for c in commands}
+    assert {"finetune", "latency", "block", "collect", "cost", "prepare", "table", "figure", "pretrain"} == {
+        c[0] for c in commands
+    }
     for command in commands:
         build_parser(command[0]).parse_args(command)

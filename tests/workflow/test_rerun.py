@@ -28,7 +28,7 @@ def test_a_finished_study_has_nothing_to_do(finished):
 def test_a_new_bit_width_runs_alone_and_is_published(done):
     jobs = changed(done, lambda c: c["sweep"]["groups"][0].update(bits=[8, 6]))
     assert jobs.pop("finetune") == 1
-    assert set(jobs) == PUBLISHED | {"convergence", "all", "total"}
+    assert set(jobs) == PUBLISHED | {"convergence", "costs", "all", "total"}
 
 
 def test_a_hyper_parameter_runs_all_trainings_again_but_no_latency(done):
@@ -66,8 +66,13 @@ def test_editing_a_backend_runs_only_what_goes_through_it(done):
 def test_editing_the_block_measurement_repeats_that_alone(done):
     append(done, "block_bench.py", "\nCHANGED = True\n")
     jobs = done.jobs("study.yaml")
-    assert set(jobs) == PUBLISHED | {"block", "blocks", "all", "total"}
+    assert set(jobs) == PUBLISHED | {"block", "blocks", "costs", "all", "total"}
     assert jobs["block"] == 1
+
+
+def test_another_price_changes_the_costs_and_measures_nothing(done):
+    jobs = changed(done, lambda c: c.update(costs={"prices": {"worker_per_hour": 0.5}}))
+    assert set(jobs) == PUBLISHED | {"costs", "all", "total"}
 
 
 def test_studies_with_their_own_results_leave_each_other_alone(done):

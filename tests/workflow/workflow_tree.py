@@ -38,6 +38,7 @@ STUDY = {
     "inflation": {"groups": []},
     "encrypted": {"groups": []},
     "packed": {"groups": []},
+    "full_size": {"groups": []},
     "latency": {"groups": [{"backends": ["integer"], "shapes": [{"rows": 1, "inputs": 4, "outputs": 4}]}]},
     "block": {"groups": [{"tokens": [4], "layers": ["k"], "backends": ["plaintext_float32", "integer"]}]},
     "publish": {"tables": ["runs", "claims"], "figures": ["loss_curves", "latency_by_backend"]},

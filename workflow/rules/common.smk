@@ -24,6 +24,19 @@ PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for
 COLLECTED = {name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "block", "published_values", "published_curves")}
 
 
+def beside(name):
+    """Recorded files of other studies whose rows are published beside those of `name`.csv."""
+    files = [directory / f"{name}.csv" for directory in STUDY.beside]
+    return [str(path) for path in files if path.is_file()]
+
+
+# One file of such rows for each kind that there is.
+BESIDE = {f"{name}_beside": f"{DATA}/beside/{name}.csv" for name in ("convergence", "latency", "block") if beside(name)}
+COLLECTED |= BESIDE
+# What the cost model reads, and what it makes of it.
+COST_INPUTS = {name: path for name, path in COLLECTED.items() if name.startswith(("convergence", "block"))}
+COLLECTED["costs"] = f"{DATA}/costs.csv"
+
 # Snakemake cuts this down to the cores that it was given.
 ALL_CORES = 1024
 

@@ -4,6 +4,11 @@
 PRIORITY = {"concrete_ml": 20, "glwe": 20}
 
 
+def priority_of(spec):
+    """Of a fine-tuning run."""
+    return 50 if spec.stage == "full_size" else PRIORITY.get(spec.backend, 0)
+
+
 rule finetune:
     input:
         lambda w: input_files(STUDY.runs[w.run_id]),
@@ -13,8 +18,9 @@ rule finetune:
         adapter=directory(f"{RESULTS}/runs/{{run_id}}/adapter"),
     log:
         f"{LOGS}/finetune/{{run_id}}.log",
-    priority: lambda w: PRIORITY.get(STUDY.runs[w.run_id].backend, 0)
-    threads: 1
+    priority: lambda w: priority_of(STUDY.runs[w.run_id])
+    # A step whose time is the result gets all cores, and so runs alone, first.
+    threads: lambda w: ALL_CORES if STUDY.runs[w.run_id].stage == "full_size" else 1
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.runs[w.run_id]),
         # GLWE is bound by memory bandwidth: two at once take as long as one after the other. The profile allows one.

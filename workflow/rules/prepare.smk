@@ -17,6 +17,17 @@ rule prepare:
         " --values {output.values} --curves {output.curves} > {log} 2>&1"
 
 
+rule beside:
+    input:
+        lambda w: beside(w.name),
+    output:
+        f"{DATA}/beside/{{name}}.csv",
+    log:
+        f"{LOGS}/beside/{{name}}.log",
+    shell:
+        "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
+
+
 # `snakemake pretrain` rebuilds the base models, which takes hours, and is no part of the study. The result lies beside
 # the other results: models under resources/ are inputs of every run, so they are replaced by hand,
 # `cp -r results/pretrain/mini-llama resources/`, and then every run that used them is repeated.

@@ -46,12 +46,16 @@ class Plan:
 
 @dataclass
 class Counters:
-    """What one side of a run did; sums over layers by `+`."""
+    """What one side of a run did; sums over layers by `+`.
+
+    int8_operations: multiplications and additions of int8 matrix products, by the servers that count them.
+    """
 
     products: int = 0
     encrypted_products: int = 0
     upload_ciphertext_bytes: int = 0
     download_ciphertext_bytes: int = 0
+    int8_operations: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

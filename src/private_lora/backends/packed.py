@@ -205,6 +205,7 @@ class PackedServer(Server):
         body = self._product.rounded(message.bodies, p.upload_bits, p.body_bits)
         self.counters.products += 1
         self.counters.encrypted_products += 1
+        self.counters.int8_operations = self._product.int8_operations
         return PackedAnswer(message.question_id, p.sent, mask, body)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from private_lora.backends.base import Client, Server
 
 @dataclass(frozen=True)
 class TimedProduct:
-    """The answer (T x D) of one product, seconds by stage, and bytes of ciphertext: 0 where the messages are in the clear."""
+    """The answer (T x D) of one product, seconds by stage, and bytes of ciphertext: 0 where the messages are in the clear.
+
+    int8_operations: what the server issued, by its own count; 0 from a server that counts none.
+    """
 
     y: np.ndarray
     encrypt_s: float
@@ -21,11 +24,13 @@ class TimedProduct:
     decrypt_s: float
     upload_bytes: int
     download_bytes: int
+    int8_operations: int
 
     @property
     def metrics(self) -> dict[str, tuple[float, str]]:
-        """Value and unit of each stage, by the result schema's names."""
-        return {
+        """Value and unit of each stage, by the result schema's names; operations only where they were counted."""
+        counted = {"int8_operations": (self.int8_operations, "")} if self.int8_operations else {}
+        return counted | {
             "encrypt_time_s": (self.encrypt_s, "s"),
             "matmul_time_s": (self.matmul_s, "s"),
             "decrypt_time_s": (self.decrypt_s, "s"),
@@ -36,7 +41,7 @@ class TimedProduct:
 
 def timed_product(client: Client, server: Server, x: np.ndarray) -> TimedProduct:
     """Encrypt, multiply, decrypt; what is no encrypted product by the server's own count has no ciphertext."""
-    encrypted_before = server.counters.encrypted_products
+    before = replace(server.counters)
     times = [time.perf_counter()]
     question = client.encrypt(x)
     times.append(time.perf_counter())
@@ -44,6 +49,7 @@ def timed_product(client: Client, server: Server, x: np.ndarray) -> TimedProduct
     times.append(time.perf_counter())
     y = client.decrypt(answer)
     times.append(time.perf_counter())
-    encrypted = server.counters.encrypted_products > encrypted_before
+    encrypted = server.counters.encrypted_products > before.encrypted_products
     sizes = (question.byte_count, answer.byte_count) if encrypted else (0, 0)
-    return TimedProduct(y, *(after - before for before, after in itertools.pairwise(times)), *sizes)
+    operations = server.counters.int8_operations - before.int8_operations
+    return TimedProduct(y, *(end - start for start, end in itertools.pairwise(times)), *sizes, operations)

@@ -21,7 +21,7 @@ _BLOCK_ROWS, _BLOCK_COLUMNS = 2048, 512
 # Planes that one float64 product takes at once: 24-bit values times 8 bits, exact for up to 2^21 inputs.
 _FLOAT_PLANES = 3
 # On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
-_CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
+CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
 LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 
 DIGIT_OFFSET = 128
@@ -49,11 +49,12 @@ def join_digits(product: np.ndarray, row_sums: np.ndarray) -> np.ndarray:
 class PlaneProduct:
     """Products of byte planes with one int8 weight (K x D), on one device.
 
-    kernel: `int8`, or `float64` where the CPU has no int8 products; both give the same integers.
+    kernel: `int8`, or `float64` where the CPU has no int8 products; both give the same integers. int8_operations: how many were
+    issued so far, two (a multiplication, an addition) for each product of two entries, padding included; none by `float64`.
     """
 
     def __init__(self, weight: np.ndarray, kernel: str, device: str = "cpu"):
-        self.kernel, self.device = kernel, device
+        self.kernel, self.device, self.int8_operations = kernel, device, 0
         self.outputs = weight.shape[1]
         padded = np.zeros((LANES * tile_count(len(weight)), self.outputs), np.int8)
         padded[: len(weight)] = weight
@@ -63,7 +64,7 @@ class PlaneProduct:
 
     def _prepared(self, block: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         block = block.to(self.device, dtype)
-        return block if self.device == "cpu" else _padded(block, _CUDA_MULTIPLE)
+        return block if self.device == "cpu" else padded_for_cuda(block)
 
     def rounded(self, tiles: np.ndarray, modulus_bits: int, kept_bits: int) -> TiledBits:
         """The `kept_bits` upper bits, rounded half to even, of (sum_i planes[i] 256^i) W modulo 2^modulus_bits, R x D.
@@ -89,8 +90,10 @@ class PlaneProduct:
             return torch.stack(digits).to(torch.int64), 8 * _FLOAT_PLANES
         rows, width = planes.shape[1], block.shape[1]
         if self.device != "cpu":
-            padded = [_padded(plane, _CUDA_MULTIPLE, _CUDA_ROWS) for plane in planes]
+            padded = [padded_for_cuda(plane, CUDA_ROWS) for plane in planes]
+            self.int8_operations += 2 * len(padded) * padded[0].numel() * width
             return torch.stack([torch._int_mm(plane, block)[:rows] for plane in padded]), 8
+        self.int8_operations += 2 * planes.numel() * width
         products = _workspace("products", len(planes) * rows * width, np.int32).reshape(len(planes), rows, width)
         products = torch.from_numpy(products)
         for plane, product in zip(planes, products, strict=True):
@@ -119,9 +122,9 @@ def _joined(planes: torch.Tensor) -> torch.Tensor:
     return sum(plane.to(torch.float64) * 256.0**i for i, plane in enumerate(planes))
 
 
-def _padded(matrix: torch.Tensor, multiple: int, least_rows: int = 0) -> torch.Tensor:
-    """The matrix with zeros up to multiples of `multiple` in both sizes."""
-    rows, columns = (-(-size // multiple) * multiple for size in matrix.shape)
+def padded_for_cuda(matrix: torch.Tensor, least_rows: int = 0) -> torch.Tensor:
+    """The matrix with zeros up to sizes that `torch._int_mm` takes on CUDA: multiples of 8; `least_rows` for a left factor."""
+    rows, columns = (-(-size // _CUDA_MULTIPLE) * _CUDA_MULTIPLE for size in matrix.shape)
     padded = matrix.new_zeros((max(rows, least_rows), columns))
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
     return padded

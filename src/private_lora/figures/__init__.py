@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from private_lora.figures.block import block_latency
+from private_lora.figures.cost import bytes_per_token, full_step_stages, step_latency, step_time_by_bandwidth
 from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
 from private_lora.figures.losses import final_loss_vs_bits, loss_curves
 from private_lora.figures.packed import packed_loss
@@ -22,6 +23,10 @@ FIGURES = {
     "packed_loss": packed_loss,
     "latency_by_backend": latency_by_backend,
     "block_latency": block_latency,
+    "full_step_stages": full_step_stages,
+    "step_latency": step_latency,
+    "bytes_per_token": bytes_per_token,
+    "step_time_by_bandwidth": step_time_by_bandwidth,
 }
 
 

@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from private_lora.figures.style import BACKEND_COLOURS, BLACK, BLUE, GREY, Points, legend_below, panels, say_no_data
+from private_lora.figures.style import BACKEND_COLOURS, GREY, PLAINTEXT_COLOURS, Points, legend_below, panels, say_no_data
 from private_lora.publish_data import Data
 from private_lora.registry import PLAINTEXT
 from private_lora.tables.block import GLWE, block_summary
 
-COLOURS = BACKEND_COLOURS | {"plaintext_float32": BLACK, "plaintext_int8": BLUE}
+COLOURS = BACKEND_COLOURS | PLAINTEXT_COLOURS
+# Measurements beside each other in the figure: more would leave no room for their titles.
+IN_A_ROW = 3
+LABELS = {"plaintext_bf16": "plaintext bf16 (inexact)"}
 # Who works, with line and marker.
 SIDES = {"server": ("solid", "o"), "client": ("dashed", "s")}
 
 
 def block_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Milliseconds per token of a block, forward and backward, by tokens per batch: plaintext, server and client."""
+    """Milliseconds per token of a block, forward and backward, by tokens per batch: plaintext, server and client.
+
+    A panel for each model, device and machine, with layers apart and with joint inputs.
+    """
     summary = block_summary(data)
     # glwe is four orders of magnitude away, and measured on a row of some layers: the table has it.
     summary = summary[summary["whole"].astype(bool) & (summary["backend"] != GLWE)]
-    kinds = list(dict.fromkeys(zip(summary["model"], summary["inputs"], strict=True))) or [("", "apart")]
-    chosen = [summary[(summary["model"] == model) & (summary["inputs"] == inputs)] for model, inputs in kinds]
-    # As wide as it has batch sizes: joint inputs may have been measured at one only.
-    widths = [max(1, rows["tokens"].nunique()) for rows in chosen]
-    figure, axes = panels(1, len(kinds), height=4.2, sharey=True, width_ratios=widths)
+    kinds = [kind for _, kind in summary.groupby(["model", "device", "machine", "inputs"], sort=False)] or [summary]
+    columns = min(IN_A_ROW, len(kinds))
+    rows = math.ceil(len(kinds) / columns)
+    figure, axes = panels(rows, columns, height=4.2 if rows == 1 else 3.2)
     points = Points()
-    for (model, inputs), rows, ax in zip(kinds, chosen, axes[0], strict=True):
-        _panel(rows, ax, points, f"{model} {inputs}".strip())
-        title = f"{model} block, forward + backward: layers apart" if inputs == "apart" else "joint inputs"
-        ax.set_title(title if model else "", loc="left")
-        ax.set_xlabel("tokens per batch")
-    axes[0][0].set_ylabel("time per token (ms)")
-    legend_below(figure, axes[0], columns=3)
+    for kind, ax in itertools.zip_longest(kinds, axes.flat):
+        if kind is None:
+            ax.set_axis_off()
+        else:
+            _kind(kind, ax, points)
+    for row in axes:
+        row[0].set_ylabel("time per token (ms)")
+    legend_below(figure, list(axes.flat), columns=3)
     return figure, points.frame()
 
 
-def _panel(summary: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
-    if not len(summary):
+def _kind(kind: pd.DataFrame, ax: Axes, points: Points) -> None:
+    """A panel with its title."""
+    ax.set_xlabel("tokens per batch")
+    if not len(kind):
         return say_no_data(ax)
+    model, inputs, machine = kind.iloc[0][["model", "inputs", "machine"]]
+    _panel(kind, ax, points, ", ".join(part for part in (f"{model} {inputs}", machine) if part))
+    layers = "layers apart" if inputs == "apart" else "joint inputs"
+    # Of a GPU the title has room for its own name, not for the processor's beside it.
+    ax.set_title(f"{model} block, {layers}\n{machine.split(' beside ')[0]}", loc="left")
+    return None
+
+
+def _panel(summary: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
     for (backend, options), group in summary.groupby(["backend", "options"], sort=False):
         for side in SIDES if backend not in PLAINTEXT else ("server",):
             _line(group, backend, options, side, ax, points, panel)
@@ -51,12 +71,11 @@ def _panel(summary: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    return None
 
 
 def _line(group: pd.DataFrame, backend: str, options: str, side: str, ax: Axes, points: Points, panel: str) -> None:
     """One line: the median over repeats, and over runs of the same setting."""
-    name = f"{backend.replace('plaintext_', 'plaintext ')} {options}".strip()
+    name = LABELS.get(backend, f"{backend.replace('plaintext_', 'plaintext ')} {options}".strip())
     label = name if backend in PLAINTEXT else f"{name}, {side}"
     linestyle, marker = SIDES[side]
     times = group.groupby("tokens")[f"{side}_ms_per_token"].median().dropna()

@@ -30,18 +30,17 @@ from private_lora.tables.convergence import final_runs
 
 
 def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Running mean of the training loss by step: a row per model of ours and one of the published curves."""
+    """Running mean of the training loss by step: a row per model and variant of ours, one of the published curves."""
     runs = data.runs[(data.runs["stage"] == "sweep") & (data.runs["backend"].isin(["float", "integer"]))]
     curves = data.published_curves
-    models = list(dict.fromkeys(runs["model"])) or [""]
+    studies = _studies(runs)
     pairs = [p for p in PAIRS[1:] if p in PUBLISHED_PAIRS or p in set(runs["quantizer"])]
-    figure, axes = panels(len(models) + 1, len(pairs), sharey="row", sharex="row")
+    figure, axes = panels(len(studies) + 1, len(pairs), sharey="row", sharex="row")
     points = Points()
-    for model, line in zip(models, axes, strict=False):
-        chosen = runs[runs["model"] == model]
+    for (study, chosen), line in zip(studies.items(), axes, strict=False):
         name_row(line[0], study_name(chosen))
         for pair, ax in zip(pairs, line, strict=True):
-            _our_curves(data, chosen, pair, ax, points, f"{model} {pair}")
+            _our_curves(data, chosen, pair, ax, points, f"{study} {pair}")
     name_row(axes[-1][0], PUBLISHED)
     for pair, ax in zip(pairs, axes[-1], strict=True):
         _published_curves(curves[curves["quantizer"].isin([pair, "float"])], pair, ax, points)
@@ -54,6 +53,12 @@ def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
         ax.set_xlabel("training step")
     _bits_legend(figure, sorted({*runs["activation_bits"].dropna(), *_published_bits(curves)}))
     return figure, points.frame()
+
+
+def _studies(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs by model, and by variant where a group has one: a panel each, for other texts or lengths do not compare."""
+    names = runs["model"] + runs["variant"].map(lambda v: f", {v}" if v else "")
+    return {name: runs[names == name] for name in dict.fromkeys(names)} or {"": runs}
 
 
 def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Points, panel: str) -> None:
@@ -109,18 +114,18 @@ def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Final eval loss against bits, by quantizer pair, with the spread over seeds; float as a flat line."""
     runs = final_runs(data)
     runs = runs[runs["stage"] == "sweep"]
-    models = list(dict.fromkeys(runs["model"])) or [""]
-    figure, axes = panels(1, len(models), height=3.8)
+    studies = _studies(runs)
+    figure, axes = panels(1, len(studies), height=3.8)
     points = Points()
-    for model, ax in zip(models, axes[0], strict=True):
-        _loss_panel(runs[runs["model"] == model], ax, points, model)
+    for (study, chosen), ax in zip(studies.items(), axes[0], strict=True):
+        _loss_panel(chosen, ax, points, study)
         ax.set_xlabel("bits (activations and weights)")
         ax.set_ylabel("final eval loss (nats per token)")
     legend_below(figure, axes[0])
     return figure, points.frame()
 
 
-def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> None:
+def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, study: str) -> None:
     finite = runs[np.isfinite(runs["final_loss"])]
     ax.set_title(study_name(runs), loc="left")
     if not len(finite):
@@ -129,24 +134,24 @@ def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> Non
     if len(base):
         ax.axhline(base.mean(), color=PAIR_COLOURS["float"], linewidth=1, label="float, mean over seeds")
         ax.axhspan(base.min(), base.max(), color="#000000", alpha=0.08, linewidth=0)
-        points.add(model, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max())
+        points.add(study, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max())
     quantized = runs[runs["quantizer"] != "float"]
     pairs = in_order(quantized.drop_duplicates("quantizer"), ["quantizer"])["quantizer"]
     for i, pair in enumerate(pairs):
-        _loss_line(quantized[quantized["quantizer"] == pair], pair, (i - 1) * 0.12, ax, points, model)
+        _loss_line(quantized[quantized["quantizer"] == pair], pair, (i - 1) * 0.12, ax, points, study)
     ax.set_xticks(sorted(set(quantized["activation_bits"])))
     log_y(ax)
     return None
 
 
-def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Points, model: str) -> None:
+def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Points, study: str) -> None:
     """One pair's line; shifted a little so that spreads do not hide each other. A failed run is a cross."""
     losses = runs[np.isfinite(runs["final_loss"])].groupby("activation_bits")["final_loss"]
     low, mean, high = (losses.agg(how).to_numpy() for how in ("min", "mean", "max"))
     bits = np.array(list(losses.groups))
     style = {"color": PAIR_COLOURS.get(pair, GREY), "marker": PAIR_MARKERS.get(pair, "v"), "markersize": 5}
     ax.errorbar(bits + shift, mean, yerr=[mean - low, high - mean], capsize=3, label=pair, **style)
-    points.add(model, pair, bits, mean, join_basis(runs["basis"]), low, high)
+    points.add(study, pair, bits, mean, join_basis(runs["basis"]), low, high)
     bad = runs[~np.isfinite(runs["final_loss"]) | (runs["status"] != OK)]
     for failed_bits, group in bad.groupby("activation_bits"):
         # At the top edge, whatever the scale: a run without a loss has no height.
@@ -160,4 +165,4 @@ def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Po
         label = "failed or diverged (any colour)"
         ax.plot([failed_bits + shift], [0.97], transform=ax.get_xaxis_transform(), label=label, **cross)
         series = f"{pair}: {', '.join(sorted(set(group['status'])))}"
-        points.add(model, series, failed_bits, np.nan, join_basis(group["basis"]))
+        points.add(study, series, failed_bits, np.nan, join_basis(group["basis"]))

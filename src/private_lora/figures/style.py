@@ -33,6 +33,12 @@ BACKEND_COLOURS = {
     "glwe": VERMILLION,
     "concrete_ml": PURPLE,
 }
+PLAINTEXT_COLOURS = {
+    "plaintext_float32": BLACK,
+    "plaintext_float64": GREY,
+    "plaintext_bf16": PURPLE,
+    "plaintext_int8": BLUE,
+}
 PAIR_MARKERS = {"float": "", "DTok-SC": "o", "DTen-ST": "s", "ST-ST": "^", "Sym": "D"}
 BITS_STYLES = {
     4: (0, (1, 1)),
@@ -130,10 +136,12 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 5) -> None
 
 
 def study_name(runs: pd.DataFrame) -> str:
-    """`ours: model, data (basis)`, for the title of a panel that shows these runs."""
+    """`ours: model, data (basis)`, for the title of a panel that shows these runs; with their variant if all have the same."""
     if not len(runs):
         return "this study"
-    return f"ours: {runs['model'].iloc[0]}, {runs['dataset'].iloc[0]} ({join_basis(runs['basis'])})"
+    variants = set(runs["variant"])
+    names = [runs["model"].iloc[0], runs["dataset"].iloc[0], *(variants if len(variants) == 1 else ())]
+    return f"ours: {', '.join(name for name in names if name)} ({join_basis(runs['basis'])})"
 
 
 def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path) -> None:

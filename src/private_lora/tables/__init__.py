@@ -7,13 +7,16 @@ from pathlib import Path
 from private_lora.publish_data import Data
 from private_lora.registry import check_name
 from private_lora.tables.block import block_bytes, block_latency
+from private_lora.tables.block_utilisation import block_utilisation
 from private_lora.tables.claims import claims
 from private_lora.tables.comparison import published_comparison
 from private_lora.tables.convergence import final_loss, gradient_inflation, runs
 from private_lora.tables.encryption import encrypted_vs_clear, encryption_counters
+from private_lora.tables.full_step import full_step
 from private_lora.tables.latency import latency
 from private_lora.tables.packed import packed_training
 from private_lora.tables.render import write_table
+from private_lora.tables.step_cost import client_economics, step_cost
 
 TABLES = {
     "final_loss": final_loss,
@@ -21,10 +24,14 @@ TABLES = {
     "latency": latency,
     "block_latency": block_latency,
     "block_bytes": block_bytes,
+    "block_utilisation": block_utilisation,
     "published_comparison": published_comparison,
     "encryption_counters": encryption_counters,
     "gradient_inflation": gradient_inflation,
     "packed_training": packed_training,
+    "full_step": full_step,
+    "step_cost": step_cost,
+    "client_economics": client_economics,
     "runs": runs,
     "claims": claims,
 }

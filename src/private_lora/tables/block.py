@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from private_lora.architecture import architecture_of
 from private_lora.publish_data import Data
 from private_lora.publish_names import in_order, join_basis
-from private_lora.registry import PLAINTEXT
+from private_lora.registry import ARCHITECTURES, BUILT_IN_MODELS, PLAINTEXT
 
 GLWE = "glwe"
 # Values that one of the scheme's ciphertexts holds, on the way up and down: its polynomial size.
@@ -18,9 +19,10 @@ STAGES = {"encrypt": ("encrypt_time_s",), "server": ("matmul_time_s",), "decrypt
 SUMS = STAGES | {"client": ("encrypt_time_s", "decrypt_time_s")}
 RATIOS = {f"{side}_over_{name.removeprefix('plaintext_')}": (side, name) for side in ("server", "client") for name in PLAINTEXT}
 SPREAD = ("median", "min", "max")
-SETTING = ["run_id", "model", "backend", "options", "device", "activation_bits", "weight_bits", "tokens", "layers", "inputs"]
+RUN = ["run_id", "machine"]
+SETTING = ["model", "backend", "options", "device", "machine", "activation_bits", "weight_bits", "tokens", "layers", "inputs"]
 LATENCY_COLUMNS = [
-    *[c for c in SETTING if c not in ("run_id",)],
+    *SETTING,
     *[f"{stage}_ms_per_token" for stage in SUMS],
     *[f"{ratio}_{kind}" for ratio in RATIOS for kind in SPREAD],
     "glwe_server_time_over_this",
@@ -50,29 +52,30 @@ BYTES_COLUMNS = [
 def block_summary(data: Data) -> pd.DataFrame:
     """One line per run and backend, times in milliseconds per token, summed over the layers and directions measured.
 
-    Ratios are taken within each repeat of one run; `whole` says whether all layers of the model's block are in the sum.
+    Ratios are taken within each repeat of one run on one machine; `whole` says whether all layers of the model's block are in
+    the sum.
     """
     rows = data.block
     products = rows[rows["phase"].isin(["forward", "backward"])]
     lines = []
-    for (_, backend, options), group in products.groupby(["run_id", "backend", "options"], sort=False):
+    for (_, _, backend, options), group in products.groupby([*RUN, "backend", "options"], sort=False):
         line = _setting(group) | {"backend": backend, "options": options, "basis": join_basis(group["basis"])}
-        line["whole"] = _members(group) == _members(products[products["model"] == line["model"]])
+        line["whole"] = _members(group) == _members_of_block(products, line["model"])
         line["layers"] = "all" if line["whole"] else line["layers"]
-        of_run = products[products["run_id"] == line["run_id"]]
+        of_run = products[(products[RUN] == pd.Series(line)[RUN]).all(axis=1)]
         line |= _times(group, of_run, line["tokens"]) | {"repeats": group["repeat"].nunique()}
         line |= _counted(rows, line)
         lines.append(line)
     table = pd.DataFrame(lines, columns=[*LATENCY_COLUMNS, "run_id", "whole"])
     table["glwe_server_time_over_this"] = [_glwe_over(products, line) for _, line in table.iterrows()]
-    return in_order(table, ["model", "inputs", "tokens", "backend", "options", "activation_bits"])
+    return in_order(table, ["model", "device", "machine", "inputs", "tokens", "backend", "options", "activation_bits"])
 
 
 def _setting(group: pd.DataFrame) -> dict:
     """What was measured; `inputs`: joint where layers are one product, apart otherwise."""
     first, layers = group.iloc[0], list(dict.fromkeys(group["layer"]))
-    line = {c: first[c] for c in ("run_id", "model", "device", "activation_bits", "weight_bits", "tokens")}
-    if first["backend"] == "plaintext_float32":
+    line = {c: first[c] for c in (*RUN, "model", "device", "activation_bits", "weight_bits", "tokens")}
+    if first["backend"] in PLAINTEXT and first["backend"] != "plaintext_int8":
         line |= {"activation_bits": np.nan, "weight_bits": np.nan}
     return line | {"layers": ", ".join(layers), "inputs": "joint" if any("+" in name for name in layers) else "apart"}
 
@@ -80,6 +83,12 @@ def _setting(group: pd.DataFrame) -> dict:
 def _members(group: pd.DataFrame) -> set[str]:
     """Names of the layers, those of joint products one by one."""
     return {name for layer in set(group["layer"]) for name in layer.split("+")}
+
+
+def _members_of_block(products: pd.DataFrame, model: str) -> set[str]:
+    """Names of all layers of the model's block; of a user's own model, whose files may be gone, all that were measured."""
+    known = model in (*ARCHITECTURES, *BUILT_IN_MODELS)
+    return set(architecture_of(model).layers) if known else _members(products[products["model"] == model])
 
 
 def _by_repeat(group: pd.DataFrame, metrics: tuple[str, ...]) -> pd.Series:
@@ -101,7 +110,7 @@ def _times(group: pd.DataFrame, of_run: pd.DataFrame, tokens: float) -> dict:
 
 def _counted(rows: pd.DataFrame, line: dict) -> dict:
     """What the run counted once: for this backend, and threads for the process."""
-    counted = rows[(rows["run_id"] == line["run_id"]) & (rows["phase"] == "run")]
+    counted = rows[(rows[RUN] == pd.Series(line)[RUN]).all(axis=1) & (rows["phase"] == "run")]
     of_backend = counted[(counted["backend"] == line["backend"]) & (counted["options"] == line["options"])]
     values = of_backend.set_index("metric")["value"]
     threads = counted.loc[counted["metric"] == "torch_threads", "value"]
@@ -110,9 +119,12 @@ def _counted(rows: pd.DataFrame, line: dict) -> dict:
 
 
 def _glwe_over(products: pd.DataFrame, line) -> float:
-    """Server time per token of `glwe` over this line's, on the layers that glwe was measured on; NaN if they do not match."""
-    glwe = products[(products["backend"] == GLWE) & (products["model"] == line["model"])]
-    ours = products[(products["run_id"] == line["run_id"]) & (products["backend"] == line["backend"])]
+    """Server time per token of `glwe` over this line's, on the layers that glwe was measured on; NaN if they do not match.
+
+    Both on the same model and machine; `glwe` on its GPU is another machine than its CPU.
+    """
+    glwe = products[(products["backend"] == GLWE) & (products[["model", "machine"]] == line[["model", "machine"]]).all(axis=1)]
+    ours = products[(products[RUN] == line[RUN]).all(axis=1) & (products["backend"] == line["backend"])]
     ours = ours[(ours["options"] == line["options"]) & (ours["metric"] == STAGES["server"][0])]
     members = _members(glwe)
     ours = ours[[set(layer.split("+")) <= members for layer in ours["layer"]]]
@@ -133,8 +145,9 @@ def block_latency(data: Data) -> pd.DataFrame:
         "Sum over the layers listed, forward and backward. Times: median over repeats, per token (row of the product). Ratios: "
         "median [smallest, largest] over repeats of the ratio within a repeat, all backends in one process. server: the "
         "product alone, with the expansion of masks; client: encrypt + decrypt.",
-        "float32 and int8: torch's plaintext products of the same shapes. glwe is measured on as many rows as `tokens` says, "
-        "on the layers listed; glwe server time over this: its time per token over that of the line, on those layers.",
+        "plaintext: torch's products of the same integers in that type; bf16 is inexact, every answer is rounded to 8 "
+        "significant bits. glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
+        "this: its time per token over that of the line, on those layers and the same machine.",
         "inputs joint: q, k, v are one product, and gate, up another; apart: each layer by itself.",
     ]
     return table
@@ -145,12 +158,12 @@ def block_bytes(data: Data) -> pd.DataFrame:
     products = data.block[data.block["phase"].isin(["forward", "backward"])]
     lines = []
     for model, rows in products.groupby("model", sort=False):
-        block = _block_of(rows)
         counts = data.block[(data.block["model"] == model) & (data.block["metric"] == "blocks")]["value"]
         blocks = counts.iloc[0] if len(counts) else np.nan
         sent = rows[rows["metric"].str.endswith("_ciphertext_bytes") & (rows["value"] > 0)]
-        lines += [line | {"model": model, "blocks": blocks} for line in _sizes(sent, block, blocks)]
-    table = pd.DataFrame(lines, columns=BYTES_COLUMNS)
+        lines += [line | {"model": model, "blocks": blocks} for line in _sizes(sent, rows, blocks)]
+    # The same messages on another machine are as long.
+    table = pd.DataFrame(lines, columns=BYTES_COLUMNS).drop_duplicates(ignore_index=True)
     table["total_over_glwe"] = [_over_glwe(table, line) for _, line in table.iterrows()]
     table = in_order(table, ["model", "inputs", "tokens", "backend", "options", "activation_bits"])
     table.attrs["notes"] = [
@@ -164,18 +177,21 @@ def block_bytes(data: Data) -> pd.DataFrame:
 
 
 def _block_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """All products of the model's block, layers apart: layer, phase, inputs, outputs."""
+    """The products of one model's block that were measured with layers apart: layer, phase, inputs, outputs."""
     return rows[~rows["layer"].str.contains("+", regex=False)].drop_duplicates(["layer", "phase"])
 
 
-def _sizes(sent: pd.DataFrame, block: pd.DataFrame, blocks: float) -> list[dict]:
-    """A line for each run and backend that sent ciphertexts for the whole block, and for every one of `glwe`."""
-    lines, members = [], _members(block)
-    for (_, backend, options), group in sent.groupby(["run_id", "backend", "options"], sort=False):
+def _sizes(sent: pd.DataFrame, rows: pd.DataFrame, blocks: float) -> list[dict]:
+    """A line for each run and backend that sent ciphertexts for the whole block of the rows' model, and for `glwe`.
+
+    `glwe` has one for every run, if the shapes of all layers are known.
+    """
+    lines, block, members = [], _block_of(rows), _members_of_block(rows, rows["model"].iloc[0])
+    for (_, _, backend, options), group in sent.groupby([*RUN, "backend", "options"], sort=False):
         line = _setting(group) | {"backend": backend, "options": options, "basis": join_basis(group["basis"])}
         first = group[group["repeat"] == group["repeat"].min()]
         sums = first.groupby("metric")["value"].sum() / line["tokens"]
-        if backend == GLWE and _members(group) != members:
+        if backend == GLWE and _members(group) != members and _members(block) == members:
             sums, line["basis"] = _glwe_sizes(first, block), join_basis([*group["basis"], "extrapolated"])
         elif _members(group) != members:
             continue

@@ -38,8 +38,8 @@ def block_claims(data: Data) -> Iterator[tuple]:
 
 
 def _of(table: pd.DataFrame, backend: str, inputs: str | None = None, tokens: int = TOKENS) -> pd.DataFrame:
-    """Lines of the backend at its default options; at so many tokens, if `inputs` is given."""
-    same = {"model": MODEL, "backend": backend, "options": ""}
+    """Lines of the backend at its default options, times on the CPU alone; at so many tokens, if `inputs` is given."""
+    same = {"model": MODEL, "backend": backend, "options": ""} | ({"device": "cpu"} if "device" in table else {})
     same |= {"inputs": inputs, "tokens": tokens} if inputs else {}
     return table[(table[list(same)] == pd.Series(same)).all(axis=1)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,7 @@ from private_lora.publish_names import bits_label
 from private_lora.publish_runs import OK
 from private_lora.tables.block_claims import block_claims
 from private_lora.tables.convergence import final_runs, inflation_runs
+from private_lora.tables.cost_claims import cost_claims
 from private_lora.tables.encryption import PUBLISHED_STEPS, encrypted_runs
 from private_lora.tables.packed import packed_runs
 
@@ -30,7 +32,7 @@ def claims(data: Data) -> pd.DataFrame:
     runs = final_runs(data)
     sweep = runs[runs["stage"] == "sweep"]
     lines = [_float_learns(sweep), *_close_to_float(sweep), _static_is_worse(sweep), *_outlier_fails(sweep)]
-    lines += [*_inflation(data), *_encryption(data), *_packed(data), *_block(data), *_failing_settings(sweep)]
+    lines += [*_inflation(data), *_encryption(data), *_packed(data), *_costs(data), *_failing_settings(sweep)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     table.attrs["notes"] = [
         "value: of the worst seed, paired with the float run of the same seed and batches.",
@@ -166,8 +168,8 @@ def _packed(data: Data) -> Iterator[dict]:
     yield _claim(text, off, "<= 0.05", lambda v: v <= 0.05, max, approximate["basis"])
 
 
-def _block(data: Data) -> Iterator[dict]:
-    for text, values, target, limit, at_least, basis, detail in block_claims(data):
+def _costs(data: Data) -> Iterator[dict]:
+    for text, values, target, limit, at_least, basis, detail in itertools.chain(block_claims(data), cost_claims(data)):
         worst, meets = (min, float(limit or 0).__le__) if at_least else (max, float(limit or 0).__ge__)
         yield _claim(text, values, target, None if limit is None else meets, worst, basis if len(values) else (), detail)
 

@@ -7,7 +7,17 @@ import pandas as pd
 
 from private_lora.publish_data import Data
 from private_lora.publish_names import in_order, join_basis
-from private_lora.publish_runs import DIVERGED, OK, SETTING, rows_of, run_metric, series_of, with_ratio
+from private_lora.publish_runs import (
+    DIVERGED,
+    LAST,
+    OK,
+    SETTING,
+    WITHOUT_PADDING,
+    rows_of,
+    run_metric,
+    series_of,
+    with_ratio,
+)
 
 BY_QUANTIZER = [
     "stage",
@@ -43,10 +53,11 @@ def describe_status(statuses: pd.Series) -> str:
 def final_runs(data: Data) -> pd.DataFrame:
     """Runs of the convergence study, with their loss over that of the float run of the same seed.
 
-    A run that ended before the longest of its study counts as failed: its last loss answers another question.
+    A run that ended before the longest of its study counts as failed: its last loss answers another question. A group with a
+    variant of its own is a study of its own.
     """
     runs = data.runs[~data.runs["stage"].isin(["encrypted", "inflation"])].copy()
-    full = runs.groupby(["stage", "model", "dataset"], dropna=False)["steps"].transform("max")
+    full = runs.groupby(["stage", "model", "dataset", "variant"], dropna=False)["steps"].transform("max")
     short = (runs["status"] == OK) & (runs["steps"] < full)
     runs.loc[short, ["status", "final_loss"]] = ["stopped early", np.nan]
     return runs.assign(ratio_to_float=with_ratio(runs, "final_loss"))
@@ -65,8 +76,7 @@ def final_loss(data: Data) -> pd.DataFrame:
             | spread("ratio_to_float", finite["ratio_to_float"])
             | {
                 "train_running_mean": mean_of_finite(finite["running_mean"]),
-                "perplexity": mean_of_finite(finite["perplexity"]),
-                "exact_match": mean_of_finite(finite["exact_match"]),
+                **{metric: mean_of_finite(finite[metric]) for metric in LAST},
                 "n_requested": len(group),
                 "n_ok": int((group["status"] == OK).sum()),
                 "status": describe_status(group["status"]),
@@ -75,10 +85,12 @@ def final_loss(data: Data) -> pd.DataFrame:
         )
     columns = [*BY_QUANTIZER, "variant", "device", "steps"]
     columns += [f"{q}_{s}" for q in ("eval_loss", "ratio_to_float") for s in ("mean", "min", "max")]
-    columns += ["train_running_mean", "perplexity", "exact_match", "n_requested", "n_ok", "status", "basis"]
+    columns += ["train_running_mean", *LAST, "n_requested", "n_ok", "status", "basis"]
     table = in_order(pd.DataFrame(lines, columns=columns), BY_QUANTIZER)
+    table = table.drop(columns=[c for c in WITHOUT_PADDING if table[c].isna().all()])
     table.attrs["notes"] = [
-        "Mean [smallest, largest] over the seeds; eval loss in nats per non-padding token. "
+        "Mean [smallest, largest] over the seeds; eval loss in nats per labelled token. "
+        "Padding is labelled, and counts, only where a loss without padding stands beside. "
         "ratio to float: mean over seeds of eval loss / that of the float run of the same seed and batches.",
         "diverged: the last loss is not finite, or the eval loss ended above where it started.",
     ]

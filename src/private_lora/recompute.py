@@ -1,0 +1,56 @@
+"""Activations recomputed in backward: a block keeps only its input and its remote answers, which nobody asks for twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import numpy as np
+from torch import nn
+
+from private_lora.session import Session
+
+
+class Tape:
+    """Remote answers of one pass through one block, by who asked, in the order of asking."""
+
+    def __init__(self):
+        self._answers: dict[object, deque[np.ndarray]] = defaultdict(deque)
+        self._replaying = False
+
+    def answer(self, group: object, ask: Callable[[], np.ndarray]) -> np.ndarray:
+        """Asked for in the first pass, given out again and forgotten in the second."""
+        if self._replaying:
+            return self._answers[group].popleft()
+        self._answers[group].append(ask())
+        return self._answers[group][-1]
+
+    @contextmanager
+    def running(self, session: Session, replaying: bool):
+        """The session uses this tape meanwhile."""
+        session.tape, self._replaying = self, replaying
+        try:
+            yield
+        finally:
+            session.tape = None
+
+
+def recompute_activations(model: nn.Module, session: Session) -> None:
+    """Let each transformer block keep its input and its remote answers only, in training mode; in place.
+
+    Everything else in a block (norms, attention, adapters) runs a second time in backward, with the same dropout, so losses and
+    gradients are those of a model that keeps all. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016.
+    """
+
+    def contexts():
+        tape = Tape()
+        return tape.running(session, replaying=False), tape.running(session, replaying=True)
+
+    settings = {"use_reentrant": False, "context_fn": contexts}
+    # The name under which transformers has it from 5.20 on; before, only the other one.
+    newer = getattr(model, "activation_checkpointing_enable", None)
+    (newer or model.gradient_checkpointing_enable)(settings)
+    # It also makes the embeddings' output ask for gradients, which only reentrant checkpoints need: the first block's q, k, v
+    # would be sent gradients for nothing.
+    model.disable_input_require_grads()
