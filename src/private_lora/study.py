@@ -194,6 +194,8 @@ def run_id(values: dict) -> str:
         parts.append("random-weights")
     if values.get("blocks"):
         parts.append(f"{values['blocks']}-blocks")
+    if values["stage"] == "full_size" and not values["share_inputs"]:
+        parts.append("apart")  # a full step is measured both ways
     if "activation_bits" in values:
         if BACKENDS[values["backend"]].kind != "trainer":
             pair = values["activation_quantizer"], values["weight_quantizer"]

@@ -49,6 +49,11 @@ def records(name, directory, specs):
     return [str(recorded)] if recorded.is_file() else []
 
 
+def priority_of(spec):
+    """Of a fine-tuning run: one that needs every core for itself goes first, then real encryption, which takes longest."""
+    return 50 if spec.stage == "full_size" else 20 * (spec.backend in ("concrete_ml", "glwe"))
+
+
 def code(package):
     """Source files of a package of ours and of what it imports."""
     return relative(source_files(frozenset({package})))

@@ -1,12 +1,5 @@
 # Fine-tuning: one job for each run of the grid, and their rows in one file.
 
-# Real encryption takes longest, so it starts first. Latency is higher still: it needs every core for itself.
-PRIORITY = {"concrete_ml": 20, "glwe": 20}
-
-
-def priority_of(spec):
-    """Of a fine-tuning run."""
-    return 50 if spec.stage == "full_size" else PRIORITY.get(spec.backend, 0)
 
 
 rule finetune:
