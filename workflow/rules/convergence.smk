@@ -1,7 +1,6 @@
 # Fine-tuning: one job for each run of the grid, and their rows in one file.
 
 
-
 rule finetune:
     input:
         lambda w: input_files(STUDY.runs[w.run_id]),
