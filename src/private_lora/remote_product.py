@@ -66,7 +66,9 @@ class RemoteProduct:
         y = dequantize_product(product, rows, self._terms)
         stages.quantize_s += quantized_at - start + time.perf_counter() - decrypted_at
         if self._truth is not None:
+            start = time.perf_counter()
             self.session.noise.add(product - self._truth(rows.values))
+            stages.check_s += time.perf_counter() - start
         return y
 
     def _remote(self, x: np.ndarray) -> np.ndarray:

@@ -28,12 +28,16 @@ class Quantization:
 
 @dataclass
 class Stages:
-    """Seconds spent in each stage of the remote products of a run, and what was seen on the way."""
+    """Seconds spent in each stage of the remote products of a run, and what was seen on the way.
+
+    check_s: in comparing approximate answers with the exact product, which is no part of the protocol.
+    """
 
     quantize_s: float = 0.0
     encrypt_s: float = 0.0
     matmul_s: float = 0.0
     decrypt_s: float = 0.0
+    check_s: float = 0.0
     remote_rows: int = 0
     backward_rows: int = 0
     zero_backward_rows: int = 0

@@ -1,5 +1,6 @@
 """The split layer: gradients, zero rows, Conv1D, layers that share an input, and what is and is not sent."""
 
+import time
 import weakref
 
 import numpy as np
@@ -334,3 +335,17 @@ def test_a_joint_backward_product_that_could_overflow_says_what_to_do(make_spec,
     prepare(make_spec(backend="glwe_simulated", share_inputs=False, **bits), tmp_path)
     with pytest.raises(UserError, match=r"gate_proj\+up_proj backward: .*share_inputs: false"):
         prepare(make_spec(backend="glwe_simulated", **bits), tmp_path)
+
+
+def test_checking_approximate_answers_is_no_part_of_a_steps_time(make_spec, tmp_path, monkeypatch):
+    run = prepare(make_spec(backend="glwe_simulated", eval_examples=0), tmp_path)
+    slow = 0.05
+    for product in run.session.products:
+        truth = product._truth
+        monkeypatch.setattr(product, "_truth", lambda x, truth=truth: (time.sleep(slow), truth(x))[1])
+    start = time.perf_counter()
+    train_step(run)
+    waited = slow * run.session.counters.products
+    (seconds,) = [row["value"] for row in run.recorder.rows if row["metric"] == "step_time_s"]
+    assert seconds <= time.perf_counter() - start - waited
+    assert run.session.stages.check_s >= waited

@@ -5,10 +5,10 @@ import shlex
 from collections import Counter
 
 import pytest
-from workflow_tree import ROOT, copy_tree
+from workflow_tree import ROOT
 
 from private_lora.cli import build_parser
-from private_lora.config import load_study, read_yaml
+from private_lora.config import load_study
 
 
 @pytest.mark.parametrize("name", ["config", "smoke"])
@@ -44,13 +44,11 @@ def test_smoke_has_the_shape_of_the_default_study():
     assert measured[0] == measured[1]
 
 
-def test_recorded_study_schedules_nothing_heavy(tmp_path):
-    tree = copy_tree(tmp_path)
-    recorded = tree.root / read_yaml(ROOT / "config/recorded.yaml")["recorded"]
-    recorded.mkdir(parents=True)
-    (recorded / "convergence.csv").touch()
+def test_recorded_study_schedules_nothing_heavy(tree):
     jobs = tree.jobs("config/recorded.yaml")
     assert not {"finetune", "latency", "block"} & set(jobs)
+    kinds = {path.name for directory in load_study([]).beside for path in directory.glob("*.csv")}
+    assert jobs.get("beside", 0) == len(kinds)
     assert {"convergence", "latencies", "blocks", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
     run = "results/recorded-published/runs/sweep_mini-llama_float_seed0/records.csv"
     assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", run).returncode != 0

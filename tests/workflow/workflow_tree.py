@@ -31,6 +31,7 @@ for path in made:
 """
 
 STUDY = {
+    "beside": [],
     "seeds": [0],
     "sweep": {"groups": [{"model": "nano", "backends": ["float", "integer"], "bits": [8]}]},
     "quantizers": [{"activations": "dynamic_per_token", "weights": "static_per_channel"}],
@@ -83,4 +84,6 @@ def copy_tree(root: Path) -> Tree:
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     shutil.copy2(ROOT / "Snakefile", root)
     (root / "resources").symlink_to(ROOT / "resources")
+    (root / "results").mkdir()
+    (root / "results/recorded").symlink_to(ROOT / "results/recorded")
     return Tree(root)
