@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 from torch import nn
 
+from private_lora.frame import give_back_memory
 from private_lora.session import Session
 
 
@@ -54,3 +55,5 @@ def recompute_activations(model: nn.Module, session: Session) -> None:
     # It also makes the embeddings' output ask for gradients, which only reentrant checkpoints need: the first block's q, k, v
     # would be sent gradients for nothing.
     model.disable_input_require_grads()
+    # What the blocks left free goes back before the logits, the largest tensors of a step, ask for fresh memory.
+    model.get_output_embeddings().register_forward_pre_hook(lambda *_: give_back_memory())
