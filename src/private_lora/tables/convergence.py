@@ -56,7 +56,7 @@ def final_runs(data: Data) -> pd.DataFrame:
     A run that ended before the longest of its study counts as failed: its last loss answers another question. A group with a
     variant of its own is a study of its own.
     """
-    runs = data.runs[~data.runs["stage"].isin(["encrypted", "inflation"])].copy()
+    runs = data.runs[~data.runs["stage"].isin(["encrypted", "inflation", "full_size"])].copy()
     full = runs.groupby(["stage", "model", "dataset", "variant"], dropna=False)["steps"].transform("max")
     short = (runs["status"] == OK) & (runs["steps"] < full)
     runs.loc[short, ["status", "final_loss"]] = ["stopped early", np.nan]
