@@ -7,12 +7,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
 
 from private_lora.architecture import Architecture, architecture_of
 from private_lora.cost_model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.publish_names import bits_label
-from private_lora.publish_runs import OK, run_metric, series_of
+from private_lora.publish_runs import OK, run_metrics, series_of
 from private_lora.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT
 from private_lora.spec import SHARED_LAYERS
 
@@ -54,7 +53,7 @@ def _run(rows: pd.DataFrame) -> dict:
     line |= {"label": first["model"], "model": first["model"].removesuffix(" (random weights)")}
     line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "basis": first["basis"]}
     line |= {"status": OK if (rows["status"] == OK).all() else "failed"}
-    line |= {metric: run_metric(rows, metric) for metric in RUN_METRICS}
+    line |= run_metrics(rows, RUN_METRICS)
     losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
     line |= {"steps": len(times), "losses": tuple(losses), "step_times": tuple(times)}
     return line | {"inputs": JOINT if line["share_inputs"] == 1 else APART}
@@ -230,6 +229,8 @@ def features(shapes: np.ndarray) -> np.ndarray:
 
 def fit(shapes: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Coefficients >= 0 of [1, K, D, K D] with the least squares of relative errors; all 0 where no value is above 0."""
+    from scipy.optimize import nnls  # slow to import, and most tables fit nothing
+
     shapes, values = shapes[values > 0], values[values > 0]
     if not len(values):
         return np.zeros(4)

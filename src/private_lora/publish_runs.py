@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -31,10 +33,18 @@ def series_of(frame: pd.DataFrame, phase: str, metric: str) -> pd.Series:
     return rows.groupby("step")["value"].first()
 
 
+def run_metrics(frame: pd.DataFrame, metrics: Iterable[str]) -> dict[str, float]:
+    """The values that a run recorded once (phase `run`) by metric; NaN for what it did not."""
+    rows = frame[(frame["phase"] == "run").to_numpy() & frame["value"].notna().to_numpy()]
+    known: dict[str, float] = {}
+    for metric, value in zip(rows["metric"], rows["value"], strict=True):
+        known.setdefault(metric, float(value))
+    return {metric: known.get(metric, np.nan) for metric in metrics}
+
+
 def run_metric(frame: pd.DataFrame, metric: str) -> float:
-    """The value that a run recorded once (phase `run`), or NaN."""
-    values = frame.loc[(frame["phase"] == "run") & (frame["metric"] == metric), "value"].dropna()
-    return float(values.iloc[0]) if len(values) else np.nan
+    """One of `run_metrics`."""
+    return run_metrics(frame, [metric])[metric]
 
 
 def _last(series: pd.Series) -> float:

@@ -26,11 +26,14 @@ SIDES = {"server": ("solid", "o"), "client": ("dashed", "s")}
 def block_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Milliseconds per token of a block, forward and backward, by tokens per batch: plaintext, server and client.
 
-    A panel for each model, device and machine, with layers apart and with joint inputs.
+    A panel for each model, device and machine, with layers apart and with joint inputs; where any model was measured at more than
+    one batch size, only such models.
     """
     summary = block_summary(data)
     # glwe is four orders of magnitude away, and measured on a row of some layers: the table has it.
     summary = summary[summary["whole"].astype(bool) & (summary["backend"] != GLWE)]
+    sizes = summary.groupby("model")["tokens"].transform("nunique")
+    summary = summary[sizes > 1] if (sizes > 1).any() else summary
     kinds = [kind for _, kind in summary.groupby(["model", "device", "machine", "inputs"], sort=False)] or [summary]
     columns = min(IN_A_ROW, len(kinds))
     rows = math.ceil(len(kinds) / columns)

@@ -107,7 +107,7 @@ def _step_panel(lines: pd.DataFrame, steps: pd.DataFrame, ax: Axes, points: Poin
         points.add(machine, label, group["tokens"], seconds.to_numpy(), "extrapolated")
     for (backend, variant), group in steps.groupby(["backend", "variant"], sort=False):
         label = f"{backend} {variant}".strip() + ", full step measured"
-        style = {"color": COLOURS.get(backend, GREY), "markeredgecolor": "white", "markersize": 13}
+        style = {"color": "none", "markeredgecolor": COLOURS.get(backend, GREY), "markersize": 12, "markeredgewidth": 1.4}
         ax.plot(group["tokens"], group["step_time_s_median"], "*", label=label, zorder=5, **style)
         points.add(machine, label, group["tokens"], group["step_time_s_median"].to_numpy(), "measured")
     _by_tokens(ax, pd.concat([lines["tokens"], steps["tokens"]]))

@@ -7,7 +7,7 @@ import pandas as pd
 
 from private_lora.publish_data import Data
 from private_lora.publish_names import in_order
-from private_lora.publish_runs import rows_of, run_metric, series_of, twin
+from private_lora.publish_runs import rows_of, run_metrics, series_of, twin
 
 STEP_COLUMNS = [
     "model",
@@ -131,7 +131,7 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
     lines = []
     for _, run in data.runs.iterrows():
         rows = rows_of(data.convergence, run)
-        counters = {m: run_metric(rows, m) for m in (*COUNTERS, *STAGE_TIMES)}
+        counters = run_metrics(rows, (*COUNTERS, *STAGE_TIMES))
         if run["backend"] not in ("glwe", "glwe_simulated", "concrete_ml") and not counters["encrypted_matmuls"] > 0:
             continue
         counters["other_time_s"] = counters["total_time_s"] - pd.Series({m: counters[m] for m in STAGE_TIMES}).sum(min_count=1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.crypto.parameters import SECURITY_CAPS
 from private_lora.publish_data import Data
 from private_lora.publish_names import in_order
-from private_lora.publish_runs import rows_of, run_metric, series_of
+from private_lora.publish_runs import rows_of, run_metrics, series_of
 
 COUNTERS = ("encrypted_matmuls", "train_tokens", "security_bits", "largest_ring_size", "largest_log2_q", "largest_failure_log2")
 STAGES = ("client_quantize_time_s", "encrypt_time_s", "matmul_time_s", "decrypt_time_s")
@@ -57,11 +56,10 @@ def packed_runs(data: Data) -> pd.DataFrame:
 
 def _line(data: Data, runs: pd.DataFrame, run) -> dict:
     rows = rows_of(data.convergence, run)
-    line = dict(run) | {
-        m: run_metric(rows, m) for m in (*COUNTERS, *STAGES, "remote_rows", "accumulator_noise_std", "train_time_s")
-    }
+    counted = run_metrics(rows, (*COUNTERS, *STAGES, "remote_rows", "accumulator_noise_std", "train_time_s", *BYTES))
+    line = dict(run) | counted
     for name in BYTES:
-        line[name.replace("ciphertext_bytes", "bytes_per_row")] = run_metric(rows, name) / line["remote_rows"]
+        line[name.replace("ciphertext_bytes", "bytes_per_row")] = counted[name] / line["remote_rows"]
     line |= _margins(line)
     losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
     line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
@@ -78,6 +76,8 @@ def _line(data: Data, runs: pd.DataFrame, run) -> dict:
 def _margins(line: dict) -> dict:
     """Bits between the largest log2 Q and the cap of the largest ring, under each security table; NaN without encryption."""
     ring_size, log2_q = line["largest_ring_size"], line["largest_log2_q"]
+    from private_lora.crypto.parameters import SECURITY_CAPS  # brings numba along, which is slow to import
+
     return {f"{name}_margin_bits": caps.get(ring_size, np.nan) - log2_q for name, caps in SECURITY_CAPS.items()}
 
 
