@@ -233,6 +233,6 @@ def test_figure_has_a_panel_for_each_model_machine_and_kind_of_inputs(tmp_path):
     panels = ["Llama-3.2-1B apart", "Llama-3.2-1B joint", "Llama-3.2-1B apart, a GPU beside a processor"]
     assert set(points["panel"]) == set(panels)
     titled = [ax for ax in figure.axes if ax.get_title(loc="left")]
-    assert len(titled) == 4
+    assert len(titled) == 3
     assert any("a GPU" in ax.get_title(loc="left") for ax in titled)
     plt.close(figure)

@@ -26,8 +26,8 @@ SIDES = {"server": ("solid", "o"), "client": ("dashed", "s")}
 def block_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Milliseconds per token of a block, forward and backward, by tokens per batch: plaintext, server and client.
 
-    A panel for each model, device and machine, with layers apart and with joint inputs; where any model was measured at more than
-    one batch size, only such models.
+    A panel for each model, device and machine, with layers apart and with joint inputs; only models measured at more than one
+    batch size, if there are any.
     """
     summary = block_summary(data)
     # glwe is four orders of magnitude away, and measured on a row of some layers: the table has it.

@@ -46,7 +46,7 @@ def _of(table: pd.DataFrame, backend: str, inputs: str | None = None, tokens: in
 
 def _ratios(runs: pd.DataFrame, backend: str, inputs: str) -> Iterator[tuple]:
     where = f"{backend}, layers {inputs}: a block at {TOKENS:,} tokens, forward and backward"
-    threads = ", ".join(f"{t:.0f} threads" for t in runs["threads"])
+    threads = ", ".join(f"{run['threads']:.0f} threads of {run['machine']}" for _, run in runs.iterrows())
     for side, limits, what in (("server", SERVER, "server product"), ("client", CLIENT, "client's encrypt + decrypt")):
         for plaintext in ("float32", "int8"):
             limit = limits[backend] if plaintext == "float32" else None

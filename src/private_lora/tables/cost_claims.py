@@ -18,7 +18,8 @@ def cost_claims(data: Data) -> Iterator[tuple]:
     steps = full_steps(data)
     steps = steps[(steps["backend"] == "packed") & (steps["variant"] == "") & (steps["blocks"] == steps["model_blocks"])]
     full = steps[steps["architecture"] == FULL]
-    counts = "; ".join(f"{line['steps']:.0f} steps of {line['tokens']:.0f} tokens" for _, line in full.iterrows())
+    said = "{steps:.0f} step of {tokens:.0f} tokens, {encrypted_matmuls:.0f} encrypted products, {machine}"
+    counts = "; ".join(said.format(**line) for _, line in full.iterrows())
     what = f"packed, full step of {FULL}"
     text = f"{what}: seconds, slowest step"
     yield text, full["step_time_s_max"], f"<= {MOST_SECONDS}", MOST_SECONDS, False, full["basis"], counts
