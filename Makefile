@@ -64,7 +64,7 @@ lock: install
 	mv requirements.lock.new requirements.lock
 
 record: install
-	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-cpu" >&2; exit 1; }
+	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-xeon" >&2; exit 1; }
 	mkdir -p results/recorded/$(MACHINE)
 	cp $(RESULTS)/data/convergence.csv $(RESULTS)/data/latency.csv $(RESULTS)/data/block.csv results/recorded/$(MACHINE)/
 	for sidecar in $(wildcard $(foreach kind,runs latency block,$(RESULTS)/$(kind)/*/sidecar.json)); do \
