@@ -49,7 +49,7 @@ def recompute_activations(model: nn.Module, session: Session) -> None:
         return tape.running(session, replaying=False), tape.running(session, replaying=True)
 
     settings = {"use_reentrant": False, "context_fn": contexts}
-    # The name under which transformers has it from 5.20 on; before, only the other one.
+    # Newer versions of transformers warn about the other name, older ones have no other.
     newer = getattr(model, "activation_checkpointing_enable", None)
     (newer or model.gradient_checkpointing_enable)(settings)
     # It also makes the embeddings' output ask for gradients, which only reentrant checkpoints need: the first block's q, k, v
