@@ -73,11 +73,17 @@ def architecture_of(model: str) -> Architecture:
     raise UserError(f"{model} is of type {kind!r}: known are gpt2, {', '.join(GATED_TYPES)}")
 
 
+def built_in_directory(name: str) -> Path | None:
+    """Where the configuration of a built-in model or architecture lies; None for any other name."""
+    if name in ARCHITECTURES:
+        return RESOURCES / "architectures" / name
+    return RESOURCES / name.removesuffix("-outlier") if name in BUILT_IN_MODELS else None
+
+
 def _directory(model: str) -> Path:
-    if model in ARCHITECTURES:
-        return RESOURCES / "architectures" / model
-    if model in BUILT_IN_MODELS:
-        return RESOURCES / model.removesuffix("-outlier")
+    built_in = built_in_directory(model)
+    if built_in is not None:
+        return built_in
     if not model or not (Path(model).expanduser() / "config.json").is_file():
         check_name("architecture", model, [*ARCHITECTURES, *BUILT_IN_MODELS, "a directory with a config.json"])
     return Path(model).expanduser()

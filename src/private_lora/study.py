@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from private_lora.architecture import architecture_of
+from private_lora.architecture import architecture_of, built_in_directory
 from private_lora.errors import UserError
-from private_lora.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
+from private_lora.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
 from private_lora.spec import BlockSpec, CostSpec, LatencySpec, RunSpec
 
 # In the order in which their rows are collected; each is a section of the configuration.
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size")
-RESOURCES = Path(__file__).resolve().parents[2] / "resources"
 MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
 
 
@@ -81,10 +80,9 @@ def model_directory(name: str) -> Path | None:
 
     Raises UserError on a directory that is missing or is no model, and on a name that is neither built-in nor a hub id.
     """
-    if name in BUILT_IN_MODELS:
-        return _checked(RESOURCES / name.removesuffix("-outlier"), name)
-    if name in ARCHITECTURES:
-        return _checked(RESOURCES / "architectures" / name, name)
+    built_in = built_in_directory(name)
+    if built_in is not None:
+        return _checked(built_in, name)
     path = Path(name).expanduser()
     # `resources/typo` has the form of a hub id, but whoever has a directory `resources` did not mean one.
     means_path = name.startswith((".", "/", "~")) or name.count("/") > 1
