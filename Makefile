@@ -3,6 +3,7 @@
 #   make smoke      the same study in small, under results/smoke
 #   make test       all tests;  make lint: style of Python and Snakemake files
 #   make exactness  10^8 values of `packed` against int64, in every bit-width pair
+#   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
 #   make record MACHINE=name    keep this study's records under results/recorded/name
 
@@ -17,7 +18,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test exactness lint lock record
+.PHONY: install reproduce smoke test exactness lint certs lock record
 
 install: $(INSTALLED)
 
@@ -56,6 +57,9 @@ lint: install
 	$(BIN)/snakefmt --check -l 128 Snakefile workflow
 	$(BIN)/python -m pytest -q tests/workflow/test_lint.py
 
+certs: install
+	$(BIN)/python -m private_lora certs --out certificates
+
 # Upgrade packages in $(VENV) first, run the tests, then lock what passed. CUDA libraries are torch's own business.
 lock: install
 	{ grep '^#' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable \
@@ -66,7 +70,7 @@ lock: install
 record: install
 	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-xeon" >&2; exit 1; }
 	mkdir -p results/recorded/$(MACHINE)
-	cp $(RESULTS)/data/convergence.csv $(RESULTS)/data/latency.csv $(RESULTS)/data/block.csv results/recorded/$(MACHINE)/
-	for sidecar in $(wildcard $(foreach kind,runs latency block,$(RESULTS)/$(kind)/*/sidecar.json)); do \
+	cp $(foreach kind,convergence network latency block,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
+	for sidecar in $(wildcard $(foreach kind,runs network latency block,$(RESULTS)/$(kind)/*/sidecar.json)); do \
 		$(BIN)/python -m json.tool --compact $$sidecar; \
 	done > results/recorded/$(MACHINE)/sidecars.jsonl

@@ -9,11 +9,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 
 def pytest_addoption(parser):
     parser.addoption("--checked-values", type=float, default=1e6, help="values that test_exactness.py compares with int64")
+    parser.addoption("--honest-answers", type=float, default=1e4, help="right answers that test_freivalds.py checks")
 
 
 @pytest.fixture
 def checked_values(request):
     return int(request.config.getoption("--checked-values"))
+
+
+@pytest.fixture
+def honest_answers(request):
+    return int(request.config.getoption("--honest-answers"))
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,18 @@ class Checkpoint:
         identity = hashlib.sha256(f"{spec.to_json()} {fingerprint(spec)}".encode()).hexdigest()[:16]
         self.path = Path(directory) / f"{spec.run_id}-{identity}.pt"
 
-    def save(self, state: dict) -> None:
-        """Replace the last checkpoint by `state`, a dictionary of tensors and plain values."""
-        with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+    def save(self, state: dict) -> bool:
+        """Whether `state`, a dictionary of tensors and plain values, has replaced the last checkpoint.
+
+        If it could not be written, on a full disk say, the last one is as it was, and a warning says so.
+        """
+        try:
+            with atomic_path(self.path) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            warnings.warn(f"checkpoint {self.path} could not be written, the last one stays: {error}", stacklevel=2)
+            return False
+        return True
 
     def load(self) -> dict | None:
         """The last checkpoint, or None if there is none or it cannot be read (then the run starts from the beginning)."""

@@ -21,12 +21,12 @@ from private_lora.registry import (
     check_name,
 )
 from private_lora.spec import CostSpec
-from private_lora.study import Study, expand_blocks, expand_latencies, expand_runs
+from private_lora.study import Study, expand_blocks, expand_latencies, expand_networks, expand_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = ROOT / "config" / "config.yaml"
 SCHEMA = ROOT / "config" / "schema" / "config.schema.yaml"
-RECORDED_FILES = ("convergence.csv", "latency.csv", "block.csv")
+RECORDED_FILES = ("convergence.csv", "network.csv", "latency.csv", "block.csv")
 KINDS = {
     "object": "a mapping",
     "array": "a list",
@@ -53,12 +53,14 @@ def study_of(config: dict) -> Study:
     recorded = recorded_directory("recorded", config["recorded"])
     beside = tuple(recorded_directory(f"beside[{i}]", name) for i, name in enumerate(config["beside"]))
     runs = {} if recorded else expand_runs(config)
-    check_data(runs.values())
+    networks = {} if recorded else expand_networks(config)
+    check_data([*runs.values(), *(spec.run_spec for spec in networks.values())])
     return Study(
         results=Path(config["results"]),
         recorded=recorded,
         beside=beside,
         runs=runs,
+        networks=networks,
         latencies={} if recorded else expand_latencies(config),
         blocks={} if recorded else expand_blocks(config),
         costs=cost_spec(config["costs"]),

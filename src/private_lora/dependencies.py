@@ -6,6 +6,7 @@ import ast
 import functools
 from pathlib import Path
 
+from private_lora.network.spec import LoopbackSpec
 from private_lora.provenance import PACKAGE, code_fingerprint
 from private_lora.registry import BACKENDS
 from private_lora.spec import BlockSpec, LatencySpec, RunSpec
@@ -13,13 +14,17 @@ from private_lora.spec import BlockSpec, LatencySpec, RunSpec
 NAME = PACKAGE.name
 # They name things, describe them or record where they come from. Of what they hold only the spec, which is a parameter of
 # its own, and a backend's basis, which is part of the fingerprint below, reach a result.
-NOT_NUMBERS = frozenset({"registry", "spec", "errors", "provenance"})
+NOT_NUMBERS = frozenset({"registry", "spec", "network.spec", "errors", "provenance"})
 
+# What a run through workers goes through besides: the harness, and what it starts as processes of their own.
+THROUGH_WORKERS = ("network.loopback", "network.arguments", "network.link")
 MEASURED_BY = {LatencySpec: "bench", BlockSpec: "block_bench"}
 
 
-def fingerprint(spec: RunSpec | LatencySpec | BlockSpec) -> str:
+def fingerprint(spec: RunSpec | LoopbackSpec | LatencySpec | BlockSpec) -> str:
     """Changes when, and only when, code that a run or a measurement of latency goes through changes, comments aside."""
+    if isinstance(spec, LoopbackSpec):
+        return f"{fingerprint(spec.run_spec)} {_fingerprint(frozenset(THROUGH_WORKERS))}"
     names = [b["name"] for b in spec.backends] if isinstance(spec, BlockSpec) else [spec.backend]
     entries = [BACKENDS[name] for name in names if name in BACKENDS]
     entry_points = [entry.path.split(":")[0].removeprefix(f"{NAME}.") for entry in entries]

@@ -10,22 +10,27 @@ from pathlib import Path
 import torch
 
 from private_lora.backends import load as load_backend
+from private_lora.errors import Interrupted
 from private_lora.evaluation import to_tensors
 from private_lora.models import model_hash
 from private_lora.provenance import environment, peak_memory_bytes, write_sidecar
 from private_lora.registry import BACKENDS
+from private_lora.session import Place
 from private_lora.spec import RunSpec
 from private_lora.training import Run, evaluate, prepare, record_step, train
 
 
-def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True) -> bool:
+def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True, place: Place | None = None) -> bool:
     """Whether the run ended with finite losses. Writes `out` (records), sidecar.json and adapter/ beside it.
+
+    place: of the remote products; this process by default. Raises Interrupted if nobody is left to compute them, or results
+    cannot be written: then the same call goes on from the last checkpoint.
 
     A run that diverges is a result: its rows up to then are kept, the rest is marked `failed`. A run of an encrypting
     backend that counted no encrypted product raises RuntimeError: its label would be false.
     """
     start = time.perf_counter()
-    run = prepare(spec, checkpoints)
+    run = prepare(spec, checkpoints, place)
     facts: dict = {}
     failure = None
     try:
@@ -39,9 +44,13 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True)
     seconds = time.perf_counter() - start
     add_run_rows(run, seconds, facts, failed=failure is not None)
     check_labels(run, facts)
-    run.model.save_pretrained(out.parent / "adapter", save_embedding_layers=False)
-    write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
-    run.recorder.write(out)
+    try:
+        run.model.save_pretrained(out.parent / "adapter", save_embedding_layers=False)
+        write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
+        run.recorder.write(out)
+    except OSError as error:
+        reason = error.strerror or error
+        raise Interrupted(f"cannot write the results to {out.parent}: {reason}; run again when that is solved") from None
     run.checkpoint.remove()
     return failure is None
 
@@ -78,6 +87,7 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
 
     if run.session is not None:
         _add_session_rows(run.session, add)
+        _add_network_rows(run.session, add)
     for metric, (value, unit) in facts.items():
         add(metric, value, unit)
     add("train_tokens", run.train_tokens, "tokens")
@@ -118,6 +128,22 @@ def _add_session_rows(session, add) -> None:
         add("accumulator_noise_samples", session.noise.count)
 
 
+def _add_network_rows(session, add) -> None:
+    """What crossed a network, if anything did."""
+    counters, stages = session.counters, session.stages
+    if not counters.round_trips:
+        return
+    add("round_trips", counters.round_trips)
+    add("retries", counters.retries)
+    add("rejected_answers", counters.rejected_answers)
+    add("sent_bytes", counters.sent_bytes, "B")
+    add("received_bytes", counters.received_bytes, "B")
+    for metric, (value, unit) in session.place.metrics().items():
+        add(metric, value, unit)
+    add("wait_time_s", stages.wait_s, "s")
+    add("verify_time_s", stages.verify_s, "s")
+
+
 def check_labels(run: Run, facts: dict) -> None:
     """Nothing; raises RuntimeError if a run labelled as encrypted did not encrypt."""
     spec = run.spec
@@ -144,6 +170,7 @@ def sidecar(run: Run, facts: dict, failure: str | None, seconds: float) -> dict:
         "failure": failure,
         "seconds": seconds,
         "facts": facts,
+        "place": run.session.place.report() if run.session else {},
         "layers": {p.name: _plan(p.plan) for p in products},
     }
 

@@ -49,19 +49,29 @@ def load_frame(name: str, revision: str | None, weights: str, seed: int, blocks:
     weights: "pretrained", or "random": matrices from N(0, initializer_range^2) by the seed, norms 1, biases 0. blocks: keep
     only the first so many. Raises UserError, one sentence, as `load_base` does.
     """
+    model, source, model_blocks = open_weights(name, revision, weights, seed, blocks)
+    if not isinstance(source, LoadedWeights):
+        _filled(model, source)
+    tokenizer = None if name in ARCHITECTURES else load_tokenizer(locate(name, revision)[0])
+    return Frame(model.eval(), tokenizer, source, model_blocks)
+
+
+def open_weights(
+    name: str, revision: str | None, weights: str, seed: int, blocks: int | None = None
+) -> tuple[nn.Module, WeightSource, int]:
+    """The architecture, the source of its weights and the blocks of the whole model; arguments as for `load_frame`.
+
+    Parameters have no values yet, unless the model had to be loaded as a whole: then it has the client's, its source the rest.
+    """
     quiet_libraries()
     directory, _ = locate(name, revision)
-    tokenizer = None if name in ARCHITECTURES else load_tokenizer(directory)
     config = load_config(directory)
     model_blocks = config.num_hidden_layers
     config.num_hidden_layers = min(blocks or model_blocks, model_blocks)
     if weights == "random":
         model = _meta_model(config)
-        source = RandomWeights(seed, config.initializer_range, _needed(model))
-        _filled(model, source)
-    else:
-        model, source = _pretrained(name, revision, directory, config)
-    return Frame(model.eval(), tokenizer, source, model_blocks)
+        return model, RandomWeights(seed, config.initializer_range, _needed(model)), model_blocks
+    return *_pretrained(name, revision, directory, config), model_blocks
 
 
 def give_back_memory() -> None:
@@ -136,7 +146,7 @@ def _pretrained(name: str, revision: str | None, directory: Path, config) -> tup
         model = _meta_model(config)
         stored = _stored(directory, model)
         if stored is not None:
-            return _filled(model, stored), stored
+            return model, stored
     # What planting needs is the whole model; what the files do not name as the model does, the library knows how to convert.
     model = load_base(name, revision, blocks=config.num_hidden_layers)[0]
     return model, LoadedWeights(model)
@@ -172,15 +182,14 @@ def _name_of(model: nn.Module, wanted: nn.Module) -> str:
     return next(name for name, module in model.named_modules() if module is wanted)
 
 
-def _filled(model: nn.Module, source: WeightSource) -> nn.Module:
-    """The model with the client's parameters from the source and placeholders for the remote weights."""
+def _filled(model: nn.Module, source: WeightSource) -> None:
+    """Give the model the client's parameters from the source and placeholders for the remote weights."""
     remote = {f"{name}.weight" for name in remote_layers(model)}
     for name, shape in _needed(model).items():
         parent, _, own_name = name.rpartition(".")
         values = _placeholder(shape) if name in remote else nn.Parameter(source(name), requires_grad=False)
         setattr(model.get_submodule(parent), own_name, values)
     model.tie_weights()
-    return model
 
 
 def _placeholder(shape: torch.Size) -> nn.Parameter:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from torch import nn
 
 from private_lora.errors import UserError
 from private_lora.frame import WeightSource
+from private_lora.products import backward_weight, forward_weight, groups, input_output_weight, joint_name
 from private_lora.remote_product import RemoteProduct
 from private_lora.session import Session
 
-# Names of layers that their parent module calls with one and the same tensor.
 PEFT_PREFIX = "base_model.model."
-SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 class _GroupFunction(torch.autograd.Function):
@@ -47,13 +44,13 @@ class LayerGroup:
         self._session = session
         self.inputs, self.widths = len(weights[0]), [weight.shape[1] for weight in weights]
         joint = np.concatenate(weights, axis=1)
-        self._forward = RemoteProduct(session, joint, f"{name} forward", self.widths)
+        self._forward = RemoteProduct(session, joint, forward_weight(joint, name, self.widths, session.quantization))
         self._backward = self._backward_product(joint, name)
         self._forget()
 
     def _backward_product(self, joint: np.ndarray, name: str) -> RemoteProduct:
         try:
-            return RemoteProduct(self._session, np.ascontiguousarray(joint.T), f"{name} backward")
+            return RemoteProduct(self._session, joint.T, backward_weight(joint, name, self._session.quantization))
         except UserError as error:
             hint = ", or share_inputs: false, for fewer inputs" if len(self.widths) > 1 else ""
             raise UserError(f"{error}{hint}") from None
@@ -122,14 +119,6 @@ class SplitLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def input_output_weight(layer: nn.Module, weight: torch.Tensor) -> np.ndarray:
-    """The float32 weight as inputs x outputs: a Linear's transposed, GPT-2's Conv1D as it is; raises UserError otherwise."""
-    kind = type(layer).__name__
-    if kind not in ("Linear", "Conv1D"):
-        raise UserError(f"a layer of type {kind} cannot be split: only torch Linear and GPT-2's Conv1D are supported")
-    return np.ascontiguousarray((weight.T if kind == "Linear" else weight).numpy())
-
-
 def split_model(peft_model: nn.Module, session: Session, share_inputs: bool, source: WeightSource) -> int:
     """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place.
 
@@ -139,9 +128,9 @@ def split_model(peft_model: nn.Module, session: Session, share_inputs: bool, sou
     from peft.tuners.lora import LoraLayer
 
     found = {name: m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
-    for names in _groups(found, share_inputs):
+    for names in groups(found, share_inputs):
         weights = [_weight(found, name, source) for name in names]
-        group = LayerGroup(session, weights, _joint_name(names).removeprefix(PEFT_PREFIX))
+        group = LayerGroup(session, weights, joint_name(names).removeprefix(PEFT_PREFIX))
         for member, name in enumerate(names):
             found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
     return len(found)
@@ -149,21 +138,6 @@ def split_model(peft_model: nn.Module, session: Session, share_inputs: bool, sou
 
 def _weight(found: dict, name: str, source: WeightSource) -> np.ndarray:
     return input_output_weight(found[name].base_layer, source(f"{name.removeprefix(PEFT_PREFIX)}.weight"))
-
-
-def _groups(names: Iterable[str], share_inputs: bool) -> list[list[str]]:
-    """The names, those of layers with the same input together, each group where its first member stands."""
-    groups: dict = {}
-    for name in names:
-        parent, _, own_name = name.rpartition(".")
-        shared = next((s for s in SHARED_INPUTS if own_name in s), None) if share_inputs else None
-        groups.setdefault((parent, shared) if shared else name, []).append(name)
-    return list(groups.values())
-
-
-def _joint_name(names: list[str]) -> str:
-    """Such as `layers.0.self_attn.q_proj+k_proj+v_proj`; a single name stays what it is."""
-    return "+".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])
 
 
 def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int) -> None:

@@ -41,7 +41,7 @@ COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The six CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The seven CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -52,6 +52,11 @@ class Data:
     def convergence(self) -> pd.DataFrame:
         """Rows of every fine-tuning run, with `quantizer` (short pair name) added."""
         return name_pairs(self._rows("convergence.csv"))
+
+    @cached_property
+    def network(self) -> pd.DataFrame:
+        """Rows of every fine-tuning run of the stage network, through workers and in process beside them; as `convergence`."""
+        return name_pairs(self._rows("network.csv"))
 
     @cached_property
     def latency(self) -> pd.DataFrame:
@@ -115,8 +120,19 @@ class Data:
             raise UserError(f"{path} has no column {missing[0]!r}: it must have {', '.join(columns)}")
         frame = frame.reindex(columns=columns, fill_value="")
         for column in set(columns) & set(numeric):
-            frame[column] = pd.to_numeric(frame[column], errors="coerce")
+            frame[column] = frame[column].map(_number).astype(float)
         return frame
+
+
+def _number(text: str) -> float:
+    """The nearest float, as it was written: pandas' own conversion can miss it by one, and losses are compared to the last bit.
+
+    NaN for what is no number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def collect_published(reference: str | Path, values_out: str | Path, curves_out: str | Path) -> None:

@@ -30,7 +30,7 @@ BACKENDS = (
     "glwe",
     "concrete_ml",
 )
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "latency", "block")
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "network", "latency", "block")
 
 
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
 from private_lora.backends.arithmetic import ExactProduct
-from private_lora.backends.timed import timed_product
 from private_lora.errors import UserError
-from private_lora.quantization import (
-    concatenate_outputs,
-    dequantize_product,
-    quantize_activations,
-    quantize_weight,
-    value_range,
-)
+from private_lora.products import ProductWeight
+from private_lora.quantization import dequantize_product, quantize_activations, value_range
 from private_lora.session import Session
 
 
 class RemoteProduct:
     """x W for one weight (K x D) and one direction, through a backend.
 
-    widths: outputs of the matrices that stand side by side in W, each quantized by itself; None: W is one matrix. Raises
-    UserError, naming the product, if the backend refuses the weight.
+    original: the float32 weight, which is kept only for the calibration of static ranges. Raises UserError, naming the product,
+    if the backend refuses the weight.
     """
 
-    def __init__(self, session: Session, weight: np.ndarray, name: str, widths: Sequence[int] | None = None):
-        self.session, self.name = session, name
+    def __init__(self, session: Session, original: np.ndarray, weight: ProductWeight):
+        self.session, self.name = session, weight.name
         self.calibrated_range: tuple[float, float] | None = None
         q = session.quantization
-        if q.weight_bits is None:
-            self._terms, integers = None, weight
-        else:
-            parts = np.split(weight, np.cumsum(widths)[:-1], axis=1) if widths else [weight]
-            quantized = concatenate_outputs(
-                [quantize_weight(part, q.weight_bits, q.weight_quantizer, q.constant_rows) for part in parts]
-            )
-            self._terms, integers = quantized.terms, quantized.values
+        self._terms = weight.terms
         try:
-            self.plan = session.backend.plan(integers, q.activation_bits)
+            self.plan = session.backend.plan(weight.values, q.activation_bits)
         except ValueError as error:
-            raise UserError(f"layer {name}: {error}") from None
+            raise UserError(f"layer {weight.name}: {error}") from None
         self.client = session.backend.client(self.plan, session.keys)
         session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
-        self.server = session.backend.server(self.plan, integers)
-        measures_noise = self._terms is not None and not self.plan.exact
-        self._truth = ExactProduct(integers, q.activation_bits) if measures_noise else None
-        self._weight = weight if q.activation_quantizer == "static_per_tensor" else None
+        self.server = session.place.server(session.backend, self.plan, weight)
+        measures_noise = self._terms is not None and not self.plan.exact and session.place.is_local
+        self._truth = ExactProduct(weight.values, q.activation_bits) if measures_noise else None
+        self._weight = np.ascontiguousarray(original) if q.activation_quantizer == "static_per_tensor" else None
         session.products.append(self)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -74,12 +60,14 @@ class RemoteProduct:
     def _remote(self, x: np.ndarray) -> np.ndarray:
         """The backend's answer, its stages timed and its ciphertexts measured."""
         stages, counters = self.session.stages, self.client.counters
-        product = timed_product(self.client, self.server, x)
+        product = self.session.place.product(self.client, self.server, x)
         counters.upload_ciphertext_bytes += product.upload_bytes
         counters.download_ciphertext_bytes += product.download_bytes
         stages.encrypt_s += product.encrypt_s
         stages.matmul_s += product.matmul_s
         stages.decrypt_s += product.decrypt_s
+        stages.wait_s += product.wait_s
+        stages.verify_s += product.verify_s
         stages.remote_rows += len(x)
         return product.y
 

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from private_lora.backends.base import Backend, Counters
+from private_lora.backends.base import Backend, Client, Counters, Plan
+from private_lora.backends.timed import InProcess, TimedProduct
 
 if TYPE_CHECKING:
+    from private_lora.products import ProductWeight
     from private_lora.recompute import Tape
     from private_lora.remote_product import RemoteProduct
+    from private_lora.spec import RunSpec
+
+
+class Place(Protocol):
+    """Where the servers of a session are: `InProcess`, or workers over a network.
+
+    is_local: whether this process may hold weights. counters: of what belongs to no single product.
+    """
+
+    is_local: bool
+    counters: Counters
+
+    def server(self, backend: Backend, plan: Plan, weight: ProductWeight):
+        """What stands for one product here, with its `counters`."""
+
+    def product(self, client: Client, server, x: np.ndarray) -> TimedProduct:
+        """x W of one product (T x D from T x K); raises Interrupted if nobody can be found to compute it."""
+
+    def connect(self, spec: RunSpec) -> None:
+        """Make ready, once every product is known; raises UserError if the other side holds something else."""
+
+    def metrics(self) -> dict[str, tuple[float, str]]:
+        """Value and unit of what was measured here beside the counters, by the result schema's names."""
+
+    def report(self) -> dict:
+        """What a sidecar should say of it."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +58,7 @@ class Quantization:
 class Stages:
     """Seconds spent in each stage of the remote products of a run, and what was seen on the way.
 
+    matmul_s: the servers' own time. wait_s: how long the client waited for them. verify_s: its check of answers.
     check_s: in comparing approximate answers with the exact product, which is no part of the protocol.
     """
 
@@ -37,6 +66,8 @@ class Stages:
     encrypt_s: float = 0.0
     matmul_s: float = 0.0
     decrypt_s: float = 0.0
+    wait_s: float = 0.0
+    verify_s: float = 0.0
     check_s: float = 0.0
     remote_rows: int = 0
     backward_rows: int = 0
@@ -83,6 +114,8 @@ class Session:
     """What the run had counted when it was interrupted."""
     tape: Tape | None = None
     """Where answers are kept, or taken from, while a block runs whose activations are recomputed in backward."""
+    place: Place = field(default_factory=InProcess)
+    """Where products are computed."""
 
     def answer(self, group: object, ask: Callable[[], np.ndarray]) -> np.ndarray:
         """A remote answer: asked for, unless the block's first pass has it on tape."""
@@ -90,8 +123,8 @@ class Session:
 
     @property
     def counters(self) -> Counters:
-        """Counters of all clients and servers."""
-        return sum((p.server.counters + p.client.counters for p in self.products), self.before)
+        """Counters of all clients and servers, and of the place between them."""
+        return sum((p.server.counters + p.client.counters for p in self.products), self.before + self.place.counters)
 
     @property
     def public_material_bytes(self) -> int:

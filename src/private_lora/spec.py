@@ -22,11 +22,11 @@ from private_lora.registry import (
     check_name,
 )
 
-# Layers of a block that have the same input, as `linear.SHARED_INPUTS` has them in a model.
+# Layers of a block that have the same input, as `products.SHARED_INPUTS` has them in a model.
 SHARED_LAYERS = (("q", "k", "v"), ("gate", "up"))
 
 
-class _Spec:
+class Spec:
     """JSON in and out, unknown keys refused."""
 
     @classmethod
@@ -98,7 +98,7 @@ def check_bits(name: str, value) -> None:
 
 
 @dataclass(frozen=True)
-class RunSpec(_Spec):
+class RunSpec(Spec):
     """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike.
 
     share_inputs: q, k, v are one remote call, and gate, up another; a backend of kind `trainer` has layers of its own.
@@ -184,7 +184,7 @@ class RunSpec(_Spec):
 
 
 @dataclass(frozen=True)
-class LatencySpec(_Spec):
+class LatencySpec(Spec):
     """One latency measurement: an encrypted linear layer of `inputs` x `outputs` on `rows` rows, stage by stage."""
 
     run_id: str
@@ -217,7 +217,7 @@ class LatencySpec(_Spec):
 
 
 @dataclass(frozen=True)
-class BlockSpec(_Spec):
+class BlockSpec(Spec):
     """One measurement of all linear layers of a transformer block, forward and backward, on `tokens` rows.
 
     model, blocks: whose block it is, and how many such blocks that model has. layers: [inputs, outputs] by name.
@@ -299,7 +299,7 @@ PRICES = ("worker_per_hour", "client_per_hour", "traffic_per_gb")
 
 
 @dataclass(frozen=True)
-class CostSpec(_Spec):
+class CostSpec(Spec):
     """What the cost model predicts: steps of `models` at `tokens` over `networks`, with each number of `workers`.
 
     networks: mappings of name, bandwidth_bits_per_s and latency_s (there and back). prices: currency, PRICES and note.

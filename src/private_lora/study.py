@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from private_lora.architecture import architecture_of, built_in_directory
 from private_lora.errors import UserError
+from private_lora.network.spec import LoopbackSpec
 from private_lora.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT, check_name
 from private_lora.spec import BlockSpec, CostSpec, LatencySpec, RunSpec
 
@@ -24,7 +26,7 @@ class Study:
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
-    runs, latencies, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
+    runs, networks, latencies, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
     memory_mb: by backend, and `default`.
     """
 
@@ -32,6 +34,7 @@ class Study:
     recorded: Path | None
     beside: tuple[Path, ...]
     runs: dict[str, RunSpec]
+    networks: dict[str, LoopbackSpec]
     latencies: dict[str, LatencySpec]
     blocks: dict[str, BlockSpec]
     costs: CostSpec
@@ -39,8 +42,12 @@ class Study:
     figures: tuple[str, ...]
     memory_mb: dict[str, int]
 
-    def memory_of(self, spec: RunSpec | LatencySpec | BlockSpec) -> int:
+    def memory_of(self, spec: RunSpec | LoopbackSpec | LatencySpec | BlockSpec) -> int:
         """Megabytes to reserve for a job."""
+        if isinstance(spec, LoopbackSpec):
+            return (
+                self.memory_of(spec.run_spec) if not spec.workers else self.memory_mb.get("network", self.memory_mb["default"])
+            )
         if spec.stage == "full_size" and spec.model not in BUILT_IN_MODELS:
             return self.memory_mb["full_size"]
         name = "block" if isinstance(spec, BlockSpec) else spec.backend
@@ -54,6 +61,15 @@ def expand_runs(config: dict) -> dict[str, RunSpec]:
         for stage in STAGES
         for where, group in _groups(config, stage)
         for spec in _in_group(where, _group_runs(config, stage, group))
+    )
+
+
+def expand_networks(config: dict) -> dict[str, LoopbackSpec]:
+    """All runs through workers by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "network")
+        for spec in _in_group(where, _group_networks(config, group))
     )
 
 
@@ -125,7 +141,7 @@ def _in_group(where: str, specs: Iterator) -> Iterator:
         raise UserError(f"config: {where}: {error}") from None
 
 
-def _by_id(found: Iterator[tuple[str, RunSpec | LatencySpec | BlockSpec]]) -> dict:
+def _by_id(found: Iterator[tuple[str, Any]]) -> dict:
     specs: dict = {}
     for where, spec in found:
         if spec.run_id in specs:
@@ -155,6 +171,17 @@ def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
         for quantization, seed, blocks in itertools.product(quantizations, seeds, group.get("blocks", [None])):
             values = common | quantization | {"seed": seed, "blocks": blocks}
             yield RunSpec.from_dict(values | {"run_id": run_id(values)})
+
+
+def _group_networks(config: dict, group: dict) -> Iterator[LoopbackSpec]:
+    """Every run of a group in each of its arrangements, whose name tells them apart."""
+    runs = {key: value for key, value in group.items() if key != "arrangements"}
+    for arrangement in group.get("arrangements", config["network"]["arrangements"]):
+        how = {key: value for key, value in arrangement.items() if key != "name"}
+        how["workers"] = [str(layers) for layers in arrangement["workers"]]
+        named = runs | {"variant": " ".join(v for v in (group.get("variant"), arrangement["name"]) if v)}
+        for run in _group_runs(config, "network", named):
+            yield LoopbackSpec.from_dict(how | {"run_id": run.run_id, "run": run.to_dict()})
 
 
 def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:

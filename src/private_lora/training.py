@@ -11,9 +11,11 @@ import torch
 from tqdm import tqdm
 
 from private_lora.backends import load as load_backend
+from private_lora.backends.timed import InProcess
 from private_lora.checkpoints import Checkpoint
 from private_lora.data import load_examples
 from private_lora.encoding import Batches, Encoded, encode, encoding_report
+from private_lora.errors import Interrupted
 from private_lora.evaluation import evaluate_losses, greedy_answers, to_tensors
 from private_lora.frame import WeightSource, give_back_memory, load_frame
 from private_lora.linear import calibrate, split_model
@@ -24,7 +26,7 @@ from private_lora.random_tokens import random_tokens
 from private_lora.recompute import recompute_activations
 from private_lora.records import Recorder
 from private_lora.registry import BACKENDS
-from private_lora.session import Quantization, Session
+from private_lora.session import Place, Quantization, Session
 from private_lora.spec import RunSpec
 
 GENERATED_TOKENS = 64
@@ -67,13 +69,13 @@ class Run:
     seconds: float = 0.0
 
 
-def prepare(spec: RunSpec, checkpoints: Path) -> Run:
-    """The run at step 0: base model split, adapter initialised from the seed, texts encoded.
+def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run:
+    """The run at step 0: base model split, adapter initialised from the seed, texts encoded. place: of the remote products.
 
     The adapter, the batches and the dropout of step i depend on the seed alone, so runs that differ in backend or
     quantizer are paired. Raises UserError on a model, text or plan that cannot be used.
     """
-    model, tokenizer, session, model_blocks = load_split(spec)
+    model, tokenizer, session, model_blocks = load_split(spec, place)
     texts = random_rows(spec, model.config.vocab_size) if spec.data == "random_tokens" else load_texts(spec, tokenizer)
     optimizer, scheduler = make_optimizer(model, spec)
     return Run(
@@ -93,14 +95,14 @@ def prepare(spec: RunSpec, checkpoints: Path) -> Run:
     )
 
 
-def load_split(spec: RunSpec) -> tuple[torch.nn.Module, object, Session | None, int]:
+def load_split(spec: RunSpec, place: Place | None = None) -> tuple[torch.nn.Module, object, Session | None, int]:
     """The adapted model, its tokenizer, the session that its frozen layers call, and the blocks of the whole model."""
     if BACKENDS[spec.backend].kind == "trainer":
         base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
         return add_adapter(base, spec), tokenizer, None, base.config.num_hidden_layers
     frame = load_frame(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
     model = add_adapter(frame.model, spec)
-    session = make_session(model, spec, frame.weight)
+    session = make_session(model, spec, frame.weight, place)
     give_back_memory()
     if spec.recompute:
         recompute_activations(model, session)
@@ -175,15 +177,17 @@ def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
     return get_peft_model(base, config)
 
 
-def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource) -> Session:
+def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource, place: Place | None = None) -> Session:
     """The model's frozen layers, their weights from the source, at the spec's backend; static ranges calibrated."""
     options = dict(spec.backend_options)
     if BACKENDS[spec.backend].basis == "simulated":
         options.setdefault("seed", spec.seed)
-    session = Session(load_backend(spec.backend, device=spec.device, **options), quantization_of(spec))
+    backend = load_backend(spec.backend, device=spec.device, **options)
+    session = Session(backend, quantization_of(spec), place=place or InProcess())
     split_model(model, session, spec.share_inputs, source)
     if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
+    session.place.connect(spec)
     return session
 
 
@@ -208,20 +212,27 @@ def train(run: Run, progress: bool = True) -> None:
     Raises FloatingPointError when a loss or an activation stops being finite.
     """
     restore(run)
-    spec = run.spec
-    if run.step == 0:
-        evaluate(run, generate=spec.generate_examples > 0)
     run.model.train()
+    try:
+        evaluate_if_due(run)
+        _take_steps(run, progress)
+    except Interrupted:
+        # No step is half done: the optimizer comes last in it, so what was trained up to here is saved.
+        save(run)
+        raise
+
+
+def _take_steps(run: Run, progress: bool) -> None:
+    spec, saved = run.spec, run.step
     bar = tqdm(total=spec.steps, initial=run.step, desc=spec.run_id, disable=not progress, mininterval=2)
     while run.step < spec.steps:
         train_step(run)
         bar.update()
         bar.set_postfix(loss=f"{run.losses[-1]:.3f}", refresh=False)
-        last = run.step == spec.steps
-        if last or (spec.eval_every and run.step % spec.eval_every == 0):
-            evaluate(run, generate=last and spec.generate_examples > 0)
-        if last or run.step % spec.checkpoint_every == 0:
-            save(run)
+        evaluate_if_due(run)
+        # A checkpoint that could not be written is tried again after the next step.
+        if (run.step == spec.steps or run.step // spec.checkpoint_every > saved // spec.checkpoint_every) and save(run):
+            saved = run.step
     bar.close()
 
 
@@ -265,20 +276,30 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
     run.recorder.add("step_time_s", seconds, "s", **columns)
 
 
+def evaluate_if_due(run: Run) -> None:
+    """Evaluate at the first and the last step and every `eval_every` steps, unless an interrupted run did so at this step."""
+    spec, ends = run.spec, run.step in (0, run.spec.steps)
+    done = any(row["phase"] == "eval" and row["step"] == run.step for row in run.recorder.rows)
+    if not done and (ends or (spec.eval_every and run.step % spec.eval_every == 0)):
+        evaluate(run, generate=ends and spec.generate_examples > 0)
+
+
 def evaluate(run: Run, generate: bool) -> None:
     """Rows with held-out loss, perplexity and, if asked for, exact match; through the run's own backend.
 
-    Where padding counts, loss and perplexity without it too.
+    Where padding counts, loss and perplexity without it too. Rows are added when everything is known, so that none is twice.
     """
     if not run.eval_encoded:
         return
     spec, columns = run.spec, {"phase": "eval", "step": run.step}
-    for name, loss in evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding).items():
-        run.recorder.add(name, loss, "nats", **columns)
-        run.recorder.add(name.replace("loss", "perplexity"), perplexity(loss), "", **columns)
+    losses = evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding)
     if generate:
         examples = run.eval_examples[: spec.generate_examples]
         texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)
+    for name, loss in losses.items():
+        run.recorder.add(name, loss, "nats", **columns)
+        run.recorder.add(name.replace("loss", "perplexity"), perplexity(loss), "", **columns)
+    if generate:
         run.recorder.add("exact_match", exact_match(texts, examples), "fraction", **columns)
 
 
@@ -287,10 +308,10 @@ def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def save(run: Run) -> None:
-    """Write the checkpoint of the present step."""
+def save(run: Run) -> bool:
+    """Whether the checkpoint of the present step could be written."""
     session = run.session
-    run.checkpoint.save(
+    return run.checkpoint.save(
         {
             "step": run.step,
             "losses": run.losses,

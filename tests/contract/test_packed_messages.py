@@ -41,7 +41,7 @@ def relabelled(data, position, value):
     """The same payload under a header that says otherwise, with a digest that is right."""
     key_id, numbers, payload = unpack(data, 8)
     numbers = [*numbers[:position], value % 2**64, *numbers[position + 1 :]]
-    return pack(payload, *numbers, key_id=key_id)
+    return pack(payload, numbers=tuple(numbers), key_id=key_id)
 
 
 NUMBERS = ["kind", "rows", "columns", "ring size", "log2_q", "dropped bits", "mask bits", "body bits"]
@@ -93,7 +93,7 @@ def test_two_changed_numbers_that_keep_the_size_are_refused_by_the_server():
     kind, rows, columns, *sent = numbers
     for swapped in ((2 * rows, columns // 2), (1, 3 * 64), (rows, columns + 1), (rows, 64)):
         try:
-            message = backend.ciphertext_from_bytes(pack(payload, kind, *swapped, *sent, key_id=key_id))
+            message = backend.ciphertext_from_bytes(pack(payload, numbers=(kind, *swapped, *sent), key_id=key_id))
         except ValueError:
             continue
         with pytest.raises(ValueError, match="no question of rows of 40 values"):

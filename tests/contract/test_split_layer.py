@@ -12,6 +12,7 @@ from private_lora.errors import UserError
 from private_lora.frame import load_frame
 from private_lora.linear import LayerGroup, SplitLinear
 from private_lora.models import load_base
+from private_lora.products import product_weight
 from private_lora.quantization import quantize_activations, quantize_weight
 from private_lora.registry import BACKENDS
 from private_lora.remote_product import RemoteProduct
@@ -34,6 +35,10 @@ def session_of(name, pair=PAIRS[0], bits=8, constant_rows="exact"):
     return Session(load(name), quantization)
 
 
+def remote_product(session, weight):
+    return RemoteProduct(session, weight, product_weight(weight, "layer", session.quantization))
+
+
 def random_rows(seed, rows, columns):
     return np.random.default_rng(seed).standard_normal((rows, columns)).astype(np.float32)
 
@@ -42,7 +47,7 @@ def random_rows(seed, rows, columns):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_zero_row_stays_zero_through_every_backend(name, pair):
     session = session_of(name, pair)
-    product = RemoteProduct(session, random_rows(0, 24, 5), "layer")
+    product = remote_product(session, random_rows(0, 24, 5))
     product.calibrated_range = (-3.0, 3.0)
     x = random_rows(1, 3, 24)
     x[1] = 0
@@ -54,7 +59,7 @@ def test_a_zero_row_stays_zero_through_every_backend(name, pair):
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_a_quantized_layer_is_close_to_the_float_one(name):
     weight, x = random_rows(0, 64, 12), random_rows(1, 3, 64)
-    y = RemoteProduct(session_of(name), weight, "layer")(x)
+    y = remote_product(session_of(name), weight)(x)
     expected = x @ weight
     noise = 40 * np.abs(x).max() / 127 * np.abs(weight).max() / 127
     assert np.abs(y - expected).max() < 0.02 * np.abs(expected).max() + (0 if load_is_exact(name) else 3 * noise)
@@ -66,7 +71,7 @@ def load_is_exact(name):
 
 def test_sixteen_bits_differ_from_float_by_less_than_a_thousandth():
     weight, x = random_rows(0, 512, 192), random_rows(1, 256, 512)
-    y = RemoteProduct(session_of("integer", bits=16), weight, "layer")(x)
+    y = remote_product(session_of("integer", bits=16), weight)(x)
     exact = x.astype(np.float64) @ weight.astype(np.float64)
     assert np.linalg.norm(y - exact) / np.linalg.norm(exact) < 1e-3
 

@@ -288,10 +288,11 @@ def _block_row(backend: str, tokens: int, variant: str) -> dict:
     return row | {"basis": "measured"}
 
 
-def write_results(root: Path, convergence=None, latency=None, published: bool = True, block=None) -> Path:
+def write_results(root: Path, convergence=None, latency=None, published: bool = True, block=None, network=()) -> Path:
     """The result directory `root/data` holding the given rows (default: all the above) and published ones.
 
-    Where rows of one layer's latency are given, none of a block's are made up. costs.csv is what the cost model makes of them.
+    Where rows of one layer's latency are given, none of a block's are made up; those of the stage network never
+    are. costs.csv is what the cost model makes of them.
     """
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -300,7 +301,8 @@ def write_results(root: Path, convergence=None, latency=None, published: bool = 
     if block is None:
         block = block_rows() if latency is None else []
     latency = latency_rows() if latency is None else latency
-    for name, rows in (("convergence", convergence), ("latency", latency), ("block", block)):
+    kinds = {"convergence": convergence, "network": network, "latency": latency, "block": block}
+    for name, rows in kinds.items():
         pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")
     if published:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_network import network_rows
 from synthetic_results import (
     block_rows,
     encrypted_rows,
@@ -28,7 +29,8 @@ def synthetic(tmp_path_factory) -> Data:
     """A made-up small study: one model in the sweep, few bits, one seed."""
     rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
     rows += full_size_rows()
-    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, latency_rows(("1x256x256",)), block=block_rows()))
+    directory, latency = tmp_path_factory.mktemp("synthetic"), latency_rows(("1x256x256",))
+    return Data(write_results(directory, rows, latency, block=block_rows(), network=network_rows()))
 
 
 @pytest.fixture(autouse=True)

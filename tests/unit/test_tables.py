@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_network import network_rows
 from synthetic_results import (
     encrypted_rows,
     full_size_rows,
@@ -29,7 +30,7 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows))
+    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, network=network_rows()))
 
 
 def table(tmp_path, name: str, convergence=(), latency=(), published=False) -> pd.DataFrame:

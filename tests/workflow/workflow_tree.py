@@ -20,7 +20,7 @@ from pathlib import Path
 
 arguments = dict(zip(sys.argv[2:], sys.argv[3:]))
 made = [Path(arguments[flag]) for flag in ("--out", "--values", "--curves") if flag in arguments]
-beside = {"finetune": ["sidecar.json", "adapter/x"]} | {name: ["sidecar.json"] for name in ("latency", "block")}
+beside = {name: ["sidecar.json", "adapter/x"] for name in ("finetune", "loopback")} | {name: ["sidecar.json"] for name in ("latency", "block")}
 beside = beside.get(sys.argv[1], [])
 made += [made[0].parent / name for name in beside]
 suffixes = {"table": [".md", ".tex", ".html"], "figure": [".pdf", ".csv"]}.get(sys.argv[1], [])
@@ -40,6 +40,10 @@ STUDY = {
     "encrypted": {"groups": []},
     "packed": {"groups": []},
     "full_size": {"groups": []},
+    "network": {
+        "arrangements": [{"name": "in process", "workers": []}, {"name": "1 worker", "workers": [""]}],
+        "groups": [{"model": "nano", "backends": ["packed"], "bits": [8]}],
+    },
     "latency": {"groups": [{"backends": ["integer"], "shapes": [{"rows": 1, "inputs": 4, "outputs": 4}]}]},
     "block": {"groups": [{"tokens": [4], "layers": ["k"], "backends": ["plaintext_float32", "integer"]}]},
     "publish": {"tables": ["runs", "claims"], "figures": ["loss_curves", "latency_by_backend"]},

@@ -18,10 +18,12 @@ RESULTS = str(STUDY.results)
 DATA = f"{RESULTS}/data"
 LOGS = f"{RESULTS}/logs"
 
+# Kinds of records, each with a file of all its rows.
+KINDS = ("convergence", "network", "latency", "block")
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
-COLLECTED = {name: f"{DATA}/{name}.csv" for name in ("convergence", "latency", "block", "published_values", "published_curves")}
+COLLECTED = {name: f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves")}
 
 
 def beside(name):
@@ -31,14 +33,19 @@ def beside(name):
 
 
 # One file of such rows for each kind that there is.
-BESIDE = {f"{name}_beside": f"{DATA}/beside/{name}.csv" for name in ("convergence", "latency", "block") if beside(name)}
+BESIDE = {f"{name}_beside": f"{DATA}/beside/{name}.csv" for name in KINDS if beside(name)}
 COLLECTED |= BESIDE
 # What the cost model reads, and what it makes of it.
 COST_INPUTS = {name: path for name, path in COLLECTED.items() if name.startswith(("convergence", "block"))}
 COLLECTED["costs"] = f"{DATA}/costs.csv"
 
-# Snakemake cuts this down to the cores that it was given.
+# Snakemake cuts this down to the cores that it was given, on a cluster to the `max-threads` of its profile.
 ALL_CORES = 1024
+
+# Minutes after which a cluster may end a job: many times what the study takes here, because models and machines differ.
+# Fine-tuning that is cut off goes on from its checkpoint when Snakemake is called again.
+A_DAY = 24 * 60
+SOME_HOURS = 6 * 60
 
 
 def records(name, directory, specs):
@@ -52,6 +59,11 @@ def records(name, directory, specs):
 def priority_of(spec):
     """Of a fine-tuning run: one that needs every core for itself goes first, then real encryption, which takes longest."""
     return 50 if spec.stage == "full_size" else 20 * (spec.backend in ("concrete_ml", "glwe"))
+
+
+def gpu_of(spec):
+    """GPUs that a job needs; a cluster is asked for them."""
+    return int(spec.device == "cuda")
 
 
 def code(package):

@@ -15,6 +15,8 @@ rule finetune:
     threads: lambda w: ALL_CORES if STUDY.runs[w.run_id].stage == "full_size" else 1
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.runs[w.run_id]),
+        gpu=lambda w: gpu_of(STUDY.runs[w.run_id]),
+        runtime=A_DAY,
         # GLWE is bound by memory bandwidth: two at once take as long as one after the other. The profile allows one.
         memory_bus=lambda w: int(STUDY.runs[w.run_id].backend == "glwe"),
     params:
@@ -33,5 +35,6 @@ rule convergence:
         f"{DATA}/convergence.csv",
     log:
         f"{LOGS}/convergence.log",
+    localrule: True
     shell:
         "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"

@@ -9,6 +9,7 @@ rule costs:
         f"{DATA}/costs.csv",
     log:
         f"{LOGS}/costs.log",
+    localrule: True
     params:
         spec=STUDY.costs.to_json(),
         data=subpath(input.convergence, parent=True),

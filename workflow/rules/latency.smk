@@ -13,6 +13,8 @@ rule latency:
     threads: ALL_CORES
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.latencies[w.run_id]),
+        gpu=lambda w: gpu_of(STUDY.latencies[w.run_id]),
+        runtime=SOME_HOURS,
     params:
         spec=lambda w: STUDY.latencies[w.run_id].to_json(),
         code=lambda w: fingerprint(STUDY.latencies[w.run_id]),
@@ -27,6 +29,7 @@ rule latencies:
         f"{DATA}/latency.csv",
     log:
         f"{LOGS}/latencies.log",
+    localrule: True
     shell:
         "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
 
@@ -42,6 +45,8 @@ rule block:
     threads: ALL_CORES
     resources:
         mem_mb=lambda w: STUDY.memory_of(STUDY.blocks[w.run_id]),
+        gpu=lambda w: gpu_of(STUDY.blocks[w.run_id]),
+        runtime=SOME_HOURS,
     params:
         spec=lambda w: STUDY.blocks[w.run_id].to_json(),
         code=lambda w: fingerprint(STUDY.blocks[w.run_id]),
@@ -56,5 +61,6 @@ rule blocks:
         f"{DATA}/block.csv",
     log:
         f"{LOGS}/blocks.log",
+    localrule: True
     shell:
         "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"

@@ -12,6 +12,7 @@ rule prepare:
         curves=f"{DATA}/published_curves.csv",
     log:
         f"{LOGS}/prepare.log",
+    localrule: True
     shell:
         "python -m private_lora prepare --reference resources/reference"
         " --values {output.values} --curves {output.curves} > {log} 2>&1"
@@ -24,6 +25,7 @@ rule beside:
         f"{DATA}/beside/{{name}}.csv",
     log:
         f"{LOGS}/beside/{{name}}.log",
+    localrule: True
     shell:
         "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
 
@@ -45,6 +47,9 @@ rule pretrain_mini_llama:
     log:
         "results/pretrain/mini-llama.log",
     threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+        runtime=A_DAY,
     shell:
         "python -m private_lora pretrain --preset mini-llama --threads {threads}"
         " --out $(dirname {output.model}) > {log} 2>&1"
@@ -56,5 +61,8 @@ rule pretrain_nano:
     log:
         "results/pretrain/nano.log",
     threads: ALL_CORES
+    resources:
+        mem_mb=4000,
+        runtime=A_DAY,
     shell:
         "python -m private_lora pretrain --preset nano --threads {threads}" " --out $(dirname {output.model}) > {log} 2>&1"

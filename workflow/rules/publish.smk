@@ -23,6 +23,7 @@ for table, path in TABLES.items():
             ),
         log:
             f"{LOGS}/tables/{table}.log",
+        localrule: True
         params:
             data=subpath(input.convergence, parent=True),
             table=table,
@@ -49,6 +50,7 @@ for figure, path in FIGURES.items():
             points=f"{path}.csv",
         log:
             f"{LOGS}/figures/{figure}.log",
+        localrule: True
         params:
             data=subpath(input.convergence, parent=True),
             figure=figure,

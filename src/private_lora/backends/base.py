@@ -48,7 +48,9 @@ class Plan:
 class Counters:
     """What one side of a run did; sums over layers by `+`.
 
-    int8_operations: multiplications and additions of int8 matrix products, by the servers that count them.
+    int8_operations: multiplications and additions of int8 matrix products, by the servers that count them. Over a network:
+    round_trips (questions that were answered), retries (asked again, for whatever reason), rejected_answers (found wrong), and
+    sent_bytes and received_bytes of all messages, handshakes included, as the client serialized them.
     """
 
     products: int = 0
@@ -56,6 +58,11 @@ class Counters:
     upload_ciphertext_bytes: int = 0
     download_ciphertext_bytes: int = 0
     int8_operations: int = 0
+    round_trips: int = 0
+    retries: int = 0
+    rejected_answers: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -122,6 +129,10 @@ class Backend(ABC):
     def ciphertext_from_bytes(self, data: bytes):
         """What `to_bytes` of this backend's messages wrote; raises ValueError when it is not that."""
 
+    def public_material_from_bytes(self, data: bytes):
+        """What `to_bytes` of a client's public material wrote; raises ValueError when it is not that, or none is needed."""
+        raise ValueError(f"backend {self.name!r} needs no public material")
+
 
 class Client(ABC):
     """Holds the secret keys (None for a backend without), encrypts rows, decrypts answers, counts both."""
@@ -138,6 +149,9 @@ class Client(ABC):
     @abstractmethod
     def decrypt(self, message) -> np.ndarray:
         """T x D integers (int64) from the server's answer."""
+
+    def forget(self, question) -> None:  # noqa: B027 - most clients keep nothing of a question
+        """Drop what was kept for a question's answer, which will not be decrypted."""
 
     def public_material(self):
         """What the server needs besides ciphertexts (an evaluation key), or None."""
@@ -156,7 +170,10 @@ class Server(ABC):
         """Message with the product of the rows inside; raises ValueError when it is not for this weight."""
 
     def accept(self, public_material) -> None:  # noqa: B027 - most backends need none
-        """Keep the client's public material; the default has no use for any."""
+        """Keep a client's public material, beside that of others; the default has no use for any."""
+
+    def release(self, public_material) -> None:  # noqa: B027 - most backends need none
+        """Drop what `accept` was given."""
 
 
 @dataclass(frozen=True)
@@ -204,21 +221,29 @@ class ClearClient(Client):
         return message.values
 
 
-def pack(payload: bytes, *numbers: int, key_id: bytes) -> bytes:
+def pack(*payload: bytes, numbers: tuple[int, ...], key_id: bytes) -> bytes:
     """Message bytes: magic, 16 bytes of key id, little-endian 64-bit numbers, SHA-256 of all that and the payload, payload."""
     header = MAGIC + key_id + struct.pack(f"<{len(numbers)}Q", *numbers)
-    return header + hashlib.sha256(header + payload).digest() + payload
+    return b"".join([header, _digest(header, *payload), *payload])
 
 
-def unpack(data: bytes, count: int) -> tuple[bytes, tuple[int, ...], bytes]:
+def unpack(data: bytes, count: int) -> tuple[bytes, tuple[int, ...], memoryview]:
     """Key id, `count` numbers and payload; raises ValueError when the bytes are not ours, cut short or altered.
 
     The digest finds damage, not malice: it holds no key.
     """
     size = 4 + 16 + 8 * count
-    header, digest, payload = data[:size], data[size : size + 32], data[size + 32 :]
+    view = memoryview(data)
+    header, digest, payload = bytes(view[:size]), view[size : size + 32], view[size + 32 :]
     if len(data) < size + 32 or header[:4] != MAGIC:
         raise ValueError("these bytes are not a message of this protocol version, or end too early")
-    if hashlib.sha256(header + payload).digest() != digest:
+    if _digest(header, payload) != digest:
         raise ValueError("these bytes were cut short or altered on the way: their digest does not match")
     return header[4:20], struct.unpack(f"<{count}Q", header[20:]), payload
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()

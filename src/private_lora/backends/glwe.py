@@ -86,6 +86,9 @@ class GlweBackend(Backend):
     def ciphertext_from_bytes(self, data: bytes) -> GlweCiphertext:
         return GlweCiphertext.from_bytes(data)
 
+    def public_material_from_bytes(self, data: bytes) -> GlwePublicMaterial:
+        return GlwePublicMaterial.from_bytes(data)
+
 
 @dataclass(frozen=True)
 class GlweKeys:
@@ -118,7 +121,7 @@ class GlwePublicMaterial:
 
     def to_bytes(self) -> bytes:
         """Header and the extension's own serialization."""
-        return pack(bytes(self.packing_key.serialize()), int(self.device == "cuda"), key_id=self.key_id)
+        return pack(bytes(self.packing_key.serialize()), numbers=(int(self.device == "cuda"),), key_id=self.key_id)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> GlwePublicMaterial:
@@ -152,7 +155,7 @@ class GlweCiphertext:
     def to_bytes(self) -> bytes:
         """Header and the extension's own serialization."""
         numbers = self.rows, self.columns, int(self.is_result)
-        return pack(bytes(self.payload.serialize()), *numbers, key_id=self.key_id)
+        return pack(bytes(self.payload.serialize()), numbers=numbers, key_id=self.key_id)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> GlweCiphertext:
@@ -163,9 +166,9 @@ class GlweCiphertext:
         return cls(_deserialized(kind, payload), rows, columns, bool(is_result), key_id)
 
 
-def _deserialized(kind, payload: bytes):
+def _deserialized(kind, payload: memoryview):
     try:
-        return kind.deserialize(payload)
+        return kind.deserialize(bytes(payload))
     except BaseException as error:  # a Rust panic is no Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
@@ -208,13 +211,16 @@ class GlweServer(Server):
         self._device = device
         self._weight = np.ascontiguousarray(weight, dtype=np.int64).view(np.uint64)
         self._cached: tuple[bytes, object] | None = None
-        self._public: GlwePublicMaterial | None = None
+        self._public: dict[bytes, GlwePublicMaterial] = {}
 
     def accept(self, public_material: GlwePublicMaterial) -> None:
-        self._public = public_material
+        self._public[public_material.key_id] = public_material
+
+    def release(self, public_material: GlwePublicMaterial) -> None:
+        self._public.pop(public_material.key_id, None)
 
     def matmul(self, message: GlweCiphertext) -> GlweCiphertext:
-        public = message.public or self._public
+        public = message.public or self._public.get(message.key_id)
         if public is None or public.key_id != message.key_id:
             raise ValueError("the server has no packing key for this ciphertext: send the client's public material first")
         if message.is_result or message.columns != self.plan.inputs:

@@ -168,6 +168,9 @@ class PackedClient(Client):
         key = self._key_of(message)
         return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
 
+    def forget(self, question: PackedQuestion) -> None:
+        self.keys.secret.pop(question.question_id, None)
+
     def _key_of(self, message: PackedAnswer) -> OneTimeKey:
         """The key of an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
         outputs = self.plan.outputs * self._digits

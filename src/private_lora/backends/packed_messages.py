@@ -35,7 +35,7 @@ class PackedQuestion:
     def to_bytes(self) -> bytes:
         """Header, mask seed, bodies."""
         numbers = _QUESTION, self.bodies.shape[2], self.columns, *self.parameters
-        return pack(self.mask_seed + self.bodies.tobytes(), *numbers, key_id=self.question_id)
+        return pack(self.mask_seed, _raw(self.bodies), numbers=numbers, key_id=self.question_id)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PackedAnswer:
     def to_bytes(self) -> bytes:
         """Header, masks, bodies."""
         numbers = _ANSWER, self.body.rows, self.body.columns, *self.parameters
-        return pack(self.mask.data.tobytes() + self.body.data.tobytes(), *numbers, key_id=self.question_id)
+        return pack(_raw(self.mask.data), _raw(self.body.data), numbers=numbers, key_id=self.question_id)
 
 
 def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
@@ -70,14 +70,18 @@ def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
         _check_size(payload, SEED_BYTES + math.prod(shape), kind="question")
         # A copy, because torch wants memory that it could write to.
         bodies = np.frombuffer(payload, np.int8, offset=SEED_BYTES).reshape(shape).copy()
-        return PackedQuestion(question_id, payload[:SEED_BYTES], columns, p.sent, bodies)
+        return PackedQuestion(question_id, bytes(payload[:SEED_BYTES]), columns, p.sent, bodies)
     cut = tile_count(columns) * tile_bytes(ring_size, mask_bits)
     _check_size(payload, cut + tile_count(columns) * tile_bytes(rows, body_bits), kind="answer")
-    view = memoryview(payload)
-    mask = TiledBits.from_bytes(view[:cut], ring_size, columns, mask_bits)
-    return PackedAnswer(question_id, p.sent, mask, TiledBits.from_bytes(view[cut:], rows, columns, body_bits))
+    mask = TiledBits.from_bytes(payload[:cut], ring_size, columns, mask_bits)
+    return PackedAnswer(question_id, p.sent, mask, TiledBits.from_bytes(payload[cut:], rows, columns, body_bits))
 
 
-def _check_size(payload: bytes, expected: int, kind: str) -> None:
+def _raw(array: np.ndarray) -> memoryview:
+    """The bytes of an array, without a copy of them."""
+    return memoryview(np.ascontiguousarray(array)).cast("B")
+
+
+def _check_size(payload: memoryview, expected: int, kind: str) -> None:
     if len(payload) != expected:
         raise ValueError(f"this {kind} holds {len(payload)} bytes of ciphertext where its sizes ask for {expected}")

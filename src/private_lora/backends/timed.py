@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from private_lora.backends.base import Client, Server
+from private_lora.backends.base import Backend, Client, Counters, Plan, Server
 
 
 @dataclass(frozen=True)
 class TimedProduct:
     """The answer (T x D) of one product, seconds by stage, and bytes of ciphertext: 0 where the messages are in the clear.
 
-    int8_operations: what the server issued, by its own count; 0 from a server that counts none.
+    int8_operations: what the server issued, by its own count; 0 from a server that counts none. matmul_s: the server's time;
+    wait_s: how long the client waited for it; verify_s: the client's check of the answer.
     """
 
     y: np.ndarray
@@ -25,6 +26,8 @@ class TimedProduct:
     upload_bytes: int
     download_bytes: int
     int8_operations: int
+    wait_s: float = 0.0
+    verify_s: float = 0.0
 
     @property
     def metrics(self) -> dict[str, tuple[float, str]]:
@@ -52,4 +55,31 @@ def timed_product(client: Client, server: Server, x: np.ndarray) -> TimedProduct
     encrypted = server.counters.encrypted_products > before.encrypted_products
     sizes = (question.byte_count, answer.byte_count) if encrypted else (0, 0)
     operations = server.counters.int8_operations - before.int8_operations
-    return TimedProduct(y, *(end - start for start, end in itertools.pairwise(times)), *sizes, operations)
+    seconds = [end - start for start, end in itertools.pairwise(times)]
+    return TimedProduct(y, *seconds, *sizes, operations, wait_s=seconds[1])
+
+
+class InProcess:
+    """Where products are computed when there is no worker but this process: it holds client and server side by side."""
+
+    is_local = True
+    counters = Counters()
+
+    def server(self, backend: Backend, plan: Plan, weight) -> Server:
+        """The server of a product (a `ProductWeight`)."""
+        return backend.server(plan, weight.values)
+
+    def product(self, client: Client, server: Server, x: np.ndarray) -> TimedProduct:
+        """x W, T x D."""
+        return timed_product(client, server, x)
+
+    def connect(self, spec) -> None:
+        """Nothing: told once, when every product is known."""
+
+    def metrics(self) -> dict[str, tuple[float, str]]:
+        """Nothing to tell."""
+        return {}
+
+    def report(self) -> dict:
+        """Nothing to tell."""
+        return {}

@@ -8,6 +8,7 @@ from private_lora.figures.block import block_latency
 from private_lora.figures.cost import bytes_per_token, full_step_stages, step_latency, step_time_by_bandwidth
 from private_lora.figures.gradients import encrypted_minus_clear, gradient_inflation
 from private_lora.figures.losses import final_loss_vs_bits, loss_curves
+from private_lora.figures.network import network_step
 from private_lora.figures.packed import packed_loss
 from private_lora.figures.style import STYLE, plt, write_figure
 from private_lora.figures.times import latency_by_backend, time_by_stage
@@ -24,6 +25,7 @@ FIGURES = {
     "latency_by_backend": latency_by_backend,
     "block_latency": block_latency,
     "full_step_stages": full_step_stages,
+    "network_step": network_step,
     "step_latency": step_latency,
     "bytes_per_token": bytes_per_token,
     "step_time_by_bandwidth": step_time_by_bandwidth,

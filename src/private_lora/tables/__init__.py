@@ -9,11 +9,13 @@ from private_lora.registry import check_name
 from private_lora.tables.block import block_bytes, block_latency
 from private_lora.tables.block_utilisation import block_utilisation
 from private_lora.tables.claims import claims
+from private_lora.tables.client_memory import client_memory
 from private_lora.tables.comparison import published_comparison
 from private_lora.tables.convergence import final_loss, gradient_inflation, runs
 from private_lora.tables.encryption import encrypted_vs_clear, encryption_counters
 from private_lora.tables.full_step import full_step
 from private_lora.tables.latency import latency
+from private_lora.tables.network import network
 from private_lora.tables.packed import packed_training
 from private_lora.tables.render import write_table
 from private_lora.tables.step_cost import client_economics, step_cost
@@ -30,6 +32,8 @@ TABLES = {
     "gradient_inflation": gradient_inflation,
     "packed_training": packed_training,
     "full_step": full_step,
+    "network": network,
+    "client_memory": client_memory,
     "step_cost": step_cost,
     "client_economics": client_economics,
     "runs": runs,

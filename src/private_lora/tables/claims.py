@@ -15,6 +15,7 @@ from private_lora.tables.block_claims import block_claims
 from private_lora.tables.convergence import final_runs, inflation_runs
 from private_lora.tables.cost_claims import cost_claims
 from private_lora.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.tables.network_claims import network_claims
 from private_lora.tables.packed import packed_runs
 
 COLUMNS = ["claim", "value", "target", "verdict", "detail", "basis"]
@@ -169,7 +170,8 @@ def _packed(data: Data) -> Iterator[dict]:
 
 
 def _costs(data: Data) -> Iterator[dict]:
-    for text, values, target, limit, at_least, basis, detail in itertools.chain(block_claims(data), cost_claims(data)):
+    found = itertools.chain(block_claims(data), cost_claims(data), network_claims(data))
+    for text, values, target, limit, at_least, basis, detail in found:
         worst, meets = (min, float(limit or 0).__le__) if at_least else (max, float(limit or 0).__ge__)
         yield _claim(text, values, target, None if limit is None else meets, worst, basis if len(values) else (), detail)
 

@@ -1,0 +1,1 @@
+"""Data owner and workers as separate processes that share nothing but bytes."""
