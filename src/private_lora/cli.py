@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from private_lora.errors import UserError
-from private_lora.network import arguments
-from private_lora.network import cli as network_cli
+from private_lora.network import cli as network
 from private_lora.registry import ACTIVATION_QUANTIZERS, BACKENDS, WEIGHT_QUANTIZERS
 
 # Flags of `finetune` that are fields of its spec, with their type and help.
@@ -46,11 +45,11 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="private-lora", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
-    arguments.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
-    arguments.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
-    arguments.add_health(commands.add_parser("health", help="whether a worker serves"))
-    network_cli.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
-    network_cli.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
+    network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
+    network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
+    network.add_health(commands.add_parser("health", help="whether a worker serves"))
+    network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
+    network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
     _add_latency(commands.add_parser("latency", help="time one encrypted linear layer by stage"))
     _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
     _add_cost(commands.add_parser("cost", help="predict what steps of real models cost from the collected records"))
@@ -75,7 +74,7 @@ def _add_finetune(parser) -> None:
         how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         parser.add_argument(f"--{flag}", help=text, **how)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    arguments.add_workers(parser)
+    network.add_workers(parser)
     parser.set_defaults(handler=_finetune)
 
 
@@ -90,7 +89,7 @@ def _finetune(args) -> int:
     values.setdefault("run_id", out.parent.name)
     spec = RunSpec.from_dict(values)
     validate_data(spec.data, spec.data_options)
-    place = arguments.place_of(args)
+    place = network.place_of(args)
     from private_lora.finetuning import finetune
 
     checkpoints = args.checkpoints or out.parent / "checkpoints"

@@ -17,7 +17,7 @@ NAME = PACKAGE.name
 NOT_NUMBERS = frozenset({"registry", "spec", "network.spec", "errors", "provenance"})
 
 # What a run through workers goes through besides: the harness, and what it starts as processes of their own.
-THROUGH_WORKERS = ("network.loopback", "network.arguments", "network.link")
+THROUGH_WORKERS = ("network.loopback", "network.cli", "network.link")
 MEASURED_BY = {LatencySpec: "bench", BlockSpec: "block_bench"}
 
 

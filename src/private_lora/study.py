@@ -44,13 +44,9 @@ class Study:
 
     def memory_of(self, spec: RunSpec | LoopbackSpec | LatencySpec | BlockSpec) -> int:
         """Megabytes to reserve for a job."""
-        if isinstance(spec, LoopbackSpec):
-            return (
-                self.memory_of(spec.run_spec) if not spec.workers else self.memory_mb.get("network", self.memory_mb["default"])
-            )
         if spec.stage == "full_size" and spec.model not in BUILT_IN_MODELS:
             return self.memory_mb["full_size"]
-        name = "block" if isinstance(spec, BlockSpec) else spec.backend
+        name = spec.stage if isinstance(spec, (BlockSpec, LoopbackSpec)) else spec.backend
         return self.memory_mb.get(name, self.memory_mb["default"])
 
 

@@ -12,7 +12,7 @@ import pytest
 from private_lora.backends import load
 from private_lora.errors import UserError
 from private_lora.network import protocol_pb2 as messages
-from private_lora.network.arguments import LIMIT_FLAGS, WORKER_FLAGS
+from private_lora.network.cli import LIMIT_FLAGS, WORKER_FLAGS
 from private_lora.network.held import WorkerSpec, hold, parse_range
 from private_lora.network.parts import PART_BYTES, BrokenStream, parts_of, read_data, read_header
 from private_lora.network.sessions import Limits

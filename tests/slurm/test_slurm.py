@@ -77,10 +77,10 @@ def output(tree, node) -> str:
 
 
 def known_jobs(variables: dict[str, str]) -> dict[str, dict[str, str]]:
-    """All jobs that Slurm remembers, by id: state, cores, minutes and comment."""
-    command = ["squeue", "--states=all", "--noheader", "--format=%i|%T|%C|%l|%k"]
+    """All jobs that Slurm remembers, by id: state, cores, memory, time limit and comment."""
+    command = ["squeue", "--states=all", "--noheader", "--format=%i|%T|%C|%m|%l|%k"]
     listed = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
-    fields = ("state", "cores", "limit", "comment")
+    fields = ("state", "cores", "memory", "limit", "comment")
     return {line.split("|")[0]: dict(zip(fields, line.split("|")[1:], strict=True)) for line in listed.splitlines()}
 
 
@@ -88,7 +88,7 @@ def test_slurm_ran_the_jobs_with_what_their_rules_ask_for(output, node):
     variables, directory = node
     jobs = known_jobs(variables)
     assert set(jobs) == set(re.findall(r"submitted with SLURM jobid (\d+)", output))
-    assert {job["state"] for job in jobs.values()} == {"COMPLETED"}
+    assert {(job["state"], job["memory"]) for job in jobs.values()} == {("COMPLETED", "500M")}
     for rule, count in SUBMITTED.items():
         of_rule = [job for job in jobs.values() if job["comment"].startswith(f"{rule}_wildcards_")]
         assert len(of_rule) == count

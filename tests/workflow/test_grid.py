@@ -16,6 +16,7 @@ def test_one_job_for_each_run_of_the_grid(tree, name):
     study = load_study([ROOT / f"config/{name}.yaml"])
     jobs = tree.jobs(f"config/{name}.yaml")
     assert jobs["finetune"] == len(study.runs)
+    assert jobs["network"] == len(study.networks) > 0
     assert jobs["latency"] == len(study.latencies)
     assert jobs["block"] == len(study.blocks) > 0
     assert sum(rule.startswith("table_") for rule in jobs) == len(study.tables)
@@ -27,7 +28,7 @@ def test_gpu_study_is_planned_without_a_gpu(tree):
     study = load_study([ROOT / "config/gpu.yaml"])
     jobs = tree.jobs("config/gpu.yaml")
     assert jobs["block"] == len(study.blocks) == 6
-    assert not {"finetune", "latency"} & set(jobs)
+    assert not {"finetune", "network", "latency"} & set(jobs)
     published = {f"table_{name}" for name in study.tables} | {f"figure_{name}" for name in study.figures}
     assert {"table_block_utilisation", "figure_block_latency"} <= published <= set(jobs)
 
@@ -37,6 +38,7 @@ def test_smoke_has_the_shape_of_the_default_study():
     assert smoke.results != default.results
     kinds = [Counter((spec.stage, spec.model, spec.backend) for spec in study.runs.values()) for study in (default, smoke)]
     assert set(kinds[0]) == set(kinds[1])
+    assert set(default.networks) == set(smoke.networks)
     assert {spec.backend for spec in default.latencies.values()} == {spec.backend for spec in smoke.latencies.values()}
     measured = [
         {(b["name"], spec.share_inputs) for spec in study.blocks.values() for b in spec.backends} for study in (default, smoke)
@@ -46,10 +48,10 @@ def test_smoke_has_the_shape_of_the_default_study():
 
 def test_recorded_study_schedules_nothing_heavy(tree):
     jobs = tree.jobs("config/recorded.yaml")
-    assert not {"finetune", "latency", "block"} & set(jobs)
+    assert not {"finetune", "network", "latency", "block"} & set(jobs)
     kinds = {path.name for directory in load_study([]).beside for path in directory.glob("*.csv")}
     assert jobs.get("beside", 0) == len(kinds)
-    assert {"convergence", "latencies", "blocks", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
+    assert {"convergence", "networks", "latencies", "blocks", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
     run = "results/recorded-published/runs/sweep_mini-llama_float_seed0/records.csv"
     assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", run).returncode != 0
 
@@ -66,7 +68,7 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    assert {"finetune", "latency", "block", "collect", "cost", "prepare", "table", "figure", "pretrain"} == {
+    assert {"finetune", "loopback", "latency", "block", "collect", "cost", "prepare", "table", "figure", "pretrain"} == {
         c[0] for c in commands
     }
     for command in commands:

@@ -36,7 +36,7 @@ def _losses(runs: pd.DataFrame) -> tuple:
     failed = runs["status"] != OK
     unequal = (steps + evaluations).astype(float).mask(failed)
     runs, unequal = (values[unequal.notna() | failed] for values in (runs, unequal))
-    text = "packed through workers: steps and evaluations whose loss is not the very number of the run in process"
+    text = "packed through workers: steps and evaluations whose loss differs from the run in process's"
     said = _said(runs, "{arrangement}: {steps:.0f} steps, {evaluations:.0f} evaluations")
     return text, unequal, "0", 0, False, runs["basis"], said
 
