@@ -10,6 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 def pytest_addoption(parser):
     parser.addoption("--checked-values", type=float, default=1e6, help="values that test_exactness.py compares with int64")
     parser.addoption("--honest-answers", type=float, default=1e4, help="right answers that test_freivalds.py checks")
+    parser.addoption("--kills", type=int, default=2, help="runs in which test_faults.py kills a worker at a random moment")
+    parser.addoption("--fuzz-messages", type=float, default=2e3, help="altered messages that test_fuzz.py sends to a worker")
 
 
 @pytest.fixture
@@ -20,6 +22,11 @@ def checked_values(request):
 @pytest.fixture
 def honest_answers(request):
     return int(request.config.getoption("--honest-answers"))
+
+
+@pytest.fixture
+def fuzz_messages(request):
+    return int(request.config.getoption("--fuzz-messages"))
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +71,7 @@ def tiny_gpt2_directory(tmp_path_factory):
     return directory
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec(tiny_llama_directory):
     """A function that makes a small run's spec; keywords override its fields."""
     from private_lora.registry import BACKENDS

@@ -181,7 +181,7 @@ def _validate(args) -> int:
     from private_lora.config import load_study
 
     study = load_study([args.config])
-    print(f"{args.config}: {len(study.runs)} runs, {len(study.latencies) + len(study.blocks)} latency measurements")
+    print(f"{args.config}: {len(study.runs) + len(study.networks)} runs, {len(study.latencies) + len(study.blocks)} latency measurements")
     return 0
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from private_lora.backends import load as load_backend
 from private_lora.errors import Interrupted
@@ -45,14 +49,24 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True,
     add_run_rows(run, seconds, facts, failed=failure is not None)
     check_labels(run, facts)
     try:
-        run.model.save_pretrained(out.parent / "adapter", save_embedding_layers=False)
+        _write_adapter(run, out.parent / "adapter")
         write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
         run.recorder.write(out)
-    except OSError as error:
-        reason = error.strerror or error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise Interrupted(f"cannot write the results to {out.parent}: {reason}; run again when that is solved") from None
     run.checkpoint.remove()
     return failure is None
+
+
+def _write_adapter(run: Run, directory: Path) -> None:
+    """The adapter in place of whatever was there, all or nothing."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+        run.model.save_pretrained(temporary, save_embedding_layers=False)
+        os.chmod(temporary, 0o755)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(temporary, directory)
 
 
 def train_elsewhere(run: Run, progress: bool) -> dict:

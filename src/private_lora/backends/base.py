@@ -10,7 +10,6 @@ the client's key generation (an evaluation key) travels as public material.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 from abc import ABC, abstractmethod
@@ -19,7 +18,9 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 MAGIC = b"PLR1"
-PACK_HEADER_BYTES = 4 + 16 + 32  # magic, key id, SHA-256; the numbers of a message come on top
+DIGEST_BYTES = 16
+PACK_HEADER_BYTES = 4 + 16 + DIGEST_BYTES  # magic, key id, digest; the numbers of a message come on top
+CLEAR_HEADER_BYTES = 256  # magic and NumPy's header of a matrix, with room to spare
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,10 @@ class Client(ABC):
     def decrypt(self, message) -> np.ndarray:
         """T x D integers (int64) from the server's answer."""
 
+    def largest_answer(self, rows: int) -> int:
+        """Most bytes of an answer to so many rows; by default, of values in the clear. Whoever sends more does not answer."""
+        return CLEAR_HEADER_BYTES + 8 * rows * self.plan.outputs
+
     def forget(self, question) -> None:  # noqa: B027 - most clients keep nothing of a question
         """Drop what was kept for a question's answer, which will not be decrypted."""
 
@@ -222,7 +227,7 @@ class ClearClient(Client):
 
 
 def pack(*payload: bytes, numbers: tuple[int, ...], key_id: bytes) -> bytes:
-    """Message bytes: magic, 16 bytes of key id, little-endian 64-bit numbers, SHA-256 of all that and the payload, payload."""
+    """Message bytes: magic, 16 bytes of key id, little-endian 64-bit numbers, digest of all that and the payload, payload."""
     header = MAGIC + key_id + struct.pack(f"<{len(numbers)}Q", *numbers)
     return b"".join([header, _digest(header, *payload), *payload])
 
@@ -234,8 +239,8 @@ def unpack(data: bytes, count: int) -> tuple[bytes, tuple[int, ...], memoryview]
     """
     size = 4 + 16 + 8 * count
     view = memoryview(data)
-    header, digest, payload = bytes(view[:size]), view[size : size + 32], view[size + 32 :]
-    if len(data) < size + 32 or header[:4] != MAGIC:
+    header, digest, payload = bytes(view[:size]), view[size : size + DIGEST_BYTES], view[size + DIGEST_BYTES :]
+    if len(data) < size + DIGEST_BYTES or header[:4] != MAGIC:
         raise ValueError("these bytes are not a message of this protocol version, or end too early")
     if _digest(header, payload) != digest:
         raise ValueError("these bytes were cut short or altered on the way: their digest does not match")
@@ -243,7 +248,10 @@ def unpack(data: bytes, count: int) -> tuple[bytes, tuple[int, ...], memoryview]
 
 
 def _digest(*parts: bytes) -> bytes:
-    digest = hashlib.sha256()
+    """XXH3, because SHA-256 would take longer than all else that is done to a large message on its way."""
+    import xxhash  # here, because a process that sends nothing does without
+
+    digest = xxhash.xxh3_128()
     for part in parts:
         digest.update(part)
     return digest.digest()

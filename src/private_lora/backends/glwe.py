@@ -25,11 +25,13 @@ from private_lora.backends.base import (
     pack,
     unpack,
 )
+from private_lora.backends.glwe_layout import check_answer, check_key, check_question
 from private_lora.errors import UserError
 
 RESULT_BITS = 27
 NOISE_STD = 19.05  # model of the bundled noise profiles; our runs measure it and print both
 SECURITY_BITS = 128
+VECTOR_HEADER_BYTES = 256  # of what stands around the values of a ciphertext or a message, with room to spare
 NOISE_MARGIN = 10  # standard deviations kept free below the wrap-around
 
 
@@ -53,6 +55,11 @@ def _extension():
     return concrete_ml_extensions
 
 
+def _parameters() -> dict:
+    """The extension's default parameters."""
+    return json.loads(_extension().default_params())
+
+
 class GlweBackend(Backend):
     """CPU by default; `device="cuda"` uses the CUDA code inside the extension's wheel, or fails if there is no GPU."""
 
@@ -74,7 +81,7 @@ class GlweBackend(Backend):
             exact=False,
             noise_std=NOISE_STD,
             security_bits=SECURITY_BITS,
-            parameters=json.loads(_extension().default_params()),
+            parameters=_parameters(),
         )
 
     def client(self, plan: Plan, keys: GlweKeys | None = None) -> GlweClient:
@@ -87,7 +94,7 @@ class GlweBackend(Backend):
         return GlweCiphertext.from_bytes(data)
 
     def public_material_from_bytes(self, data: bytes) -> GlwePublicMaterial:
-        return GlwePublicMaterial.from_bytes(data)
+        return GlwePublicMaterial.from_bytes(data, self.device)
 
 
 @dataclass(frozen=True)
@@ -124,12 +131,16 @@ class GlwePublicMaterial:
         return pack(bytes(self.packing_key.serialize()), numbers=(int(self.device == "cuda"),), key_id=self.key_id)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> GlwePublicMaterial:
-        """What `to_bytes` wrote; raises ValueError when it is not that."""
+    def from_bytes(cls, data: bytes, device: str) -> GlwePublicMaterial:
+        """What `to_bytes` wrote; raises ValueError when it is not that, or the key is for another device."""
         key_id, (on_gpu,), payload = unpack(data, 1)
+        if on_gpu != (device == "cuda"):
+            raise ValueError(f"this packing key is not for {device}, where the server multiplies")
         extension = _extension()
+        if not on_gpu:  # the layout of the other kind is not known
+            check_key(payload, _parameters())
         kind = extension.CudaCompressionKey if on_gpu else extension.CpuCompressionKey
-        return cls(_deserialized(kind, payload), key_id, "cuda" if on_gpu else "cpu")
+        return cls(_deserialized(kind, payload), key_id, device)
 
 
 @dataclass(frozen=True)
@@ -161,6 +172,9 @@ class GlweCiphertext:
     def from_bytes(cls, data: bytes) -> GlweCiphertext:
         """What `to_bytes` wrote; raises ValueError when it is not that."""
         key_id, (rows, columns, is_result), payload = unpack(data, 3)
+        if not rows or not columns:
+            raise ValueError(f"these bytes are no ciphertext: {rows} rows, {columns} columns")
+        (check_answer if is_result else check_question)(payload, rows, columns, _parameters())
         extension = _extension()
         kind = extension.CompressedResultEncryptedMatrix if is_result else extension.EncryptedMatrix
         return cls(_deserialized(kind, payload), rows, columns, bool(is_result), key_id)
@@ -194,7 +208,15 @@ class GlweClient(Client):
         public = self.keys.public
         return GlweCiphertext(payload, len(x), self.plan.inputs, False, public.key_id, public)
 
+    def largest_answer(self, rows: int) -> int:
+        p = self.plan.parameters
+        values = (p["packing_ks_glwe_dimension"] + 1) * self._chunk
+        vector = values * p["output_storage_ciphertext_modulus"] // 8 + VECTOR_HEADER_BYTES
+        return VECTOR_HEADER_BYTES + rows * -(-self.plan.outputs // self._chunk) * vector
+
     def decrypt(self, message: GlweCiphertext) -> np.ndarray:
+        if not message.is_result or message.columns != self.plan.outputs:
+            raise ValueError(f"this is no answer for a layer of {self.plan.outputs} outputs")
         if message.key_id != self.keys.public.key_id:
             raise ValueError("this answer belongs to another key: decrypt it with the client that encrypted the question")
         in_last = self.plan.outputs % self._chunk or self._chunk

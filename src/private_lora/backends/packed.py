@@ -22,7 +22,7 @@ from private_lora.backends.base import (
     check_integer_weight,
     integer_bits,
 )
-from private_lora.backends.packed_messages import PackedAnswer, PackedQuestion, message_from_bytes
+from private_lora.backends.packed_messages import PackedAnswer, PackedQuestion, answer_bytes, message_from_bytes
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
 from private_lora.crypto.planes import LARGEST_INPUTS, PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
@@ -167,6 +167,9 @@ class PackedClient(Client):
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
         key = self._key_of(message)
         return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
+
+    def largest_answer(self, rows: int) -> int:
+        return answer_bytes(rows, self.plan.outputs * self._digits, self.parameters)
 
     def forget(self, question: PackedQuestion) -> None:
         self.keys.secret.pop(question.question_id, None)

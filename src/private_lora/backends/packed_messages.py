@@ -58,6 +58,12 @@ class PackedAnswer:
         return pack(_raw(self.mask.data), _raw(self.body.data), numbers=numbers, key_id=self.question_id)
 
 
+def answer_bytes(rows: int, columns: int, parameters: PackedParameters) -> int:
+    """Length of `to_bytes` of an answer of rows x columns values."""
+    tile = tile_bytes(parameters.ring_size, parameters.mask_bits) + tile_bytes(rows, parameters.body_bits)
+    return PACK_HEADER_BYTES + 8 * _NUMBERS + tile_count(columns) * tile
+
+
 def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
     """What `to_bytes` wrote; raises ValueError when the bytes are damaged, of another size, or parameters are not allowed."""
     question_id, (kind, rows, columns, *sent), payload = unpack(data, _NUMBERS)

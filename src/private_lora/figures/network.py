@@ -41,8 +41,10 @@ def network_step(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Seconds of a whole run by stage, evaluations included, one bar for every arrangement; a panel per model and batch."""
     lines = _stages(network_lines(data))
     groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)] or [(("", "", 0, 0), lines)]
-    bars = max(len(group) for _, group in groups)
-    figure, axes = panels(len(groups), 1, height=0.9 + 0.25 * max(bars, 4))
+    # Bars are of one thickness, however many a panel has.
+    bars = [max(len(group), 1) + 0.3 for _, group in groups]
+    height = 1.1 + 0.25 * sum(bars) / len(bars)
+    figure, axes = panels(len(groups), 1, height=height, gridspec_kw={"height_ratios": bars})
     points = Points()
     for (key, group), ax in zip(groups, axes[:, 0], strict=True):
         _bars(group, ax, points, key)
@@ -76,6 +78,7 @@ def _bars(lines: pd.DataFrame, ax: Axes, points: Points, key: tuple) -> None:
     for place, end in zip(places, left, strict=True):
         ax.text(end, place, f" {end:.3g} s", va="center", fontsize=8)
     ax.set_yticks(places, labels)
+    ax.set_ylim(-0.65, len(lines) - 0.35)
     ax.set_xlim(0, 1.12 * left.max() or 1)
     work = f"{key[3]:.0f} step{'s' if key[3] != 1 else ''} of {key[2]:,.0f} tokens"
     work += " and evaluations" if lines["evaluations"].any() else ""

@@ -31,7 +31,8 @@ OPTIONS = [
 HANDSHAKE_S = 30.0
 GOODBYE_S = 2.0
 HEALTH_S = 5.0
-REST_S = 5.0
+LONGEST_REASON = 500
+REST_S, LONGEST_REST_S = 5.0, 120.0
 # Where asking again, here or elsewhere, may help. Everything else is the worker's last word.
 TRANSIENT = frozenset(
     getattr(grpc.StatusCode, name)
@@ -70,7 +71,7 @@ class Connection:
         self.address, self.is_encrypted = address, tls is not None
         self.session_id: bytes | None = None
         self.holds: set[str] = set()
-        self.resting_until = 0.0
+        self._rest_s = self._resting_until = 0.0
         self.sent_bytes = self.received_bytes = 0
         self.opening, self._sending, self._counting = threading.Lock(), threading.Lock(), threading.Lock()
         self._material_id: bytes | None = None
@@ -105,8 +106,10 @@ class Connection:
                 self._stub.Accept(parts, timeout=self._timeout(deadline_s))
             self._material_id = public.key_id
 
-    def multiply(self, product: str, request_id: bytes, question: bytes, deadline_s: float) -> tuple[bytearray, messages.Work]:
-        """The answer to a question; raises Unreachable or Refused."""
+    def multiply(
+        self, product: str, request_id: bytes, question: bytes, deadline_s: float, largest_answer: int
+    ) -> tuple[bytearray, messages.Work]:
+        """The answer to a question, of at most so many bytes; raises Unreachable or Refused."""
         if len(question) > self._limits[0]:
             raise Refused(
                 f"a question of {len(question)} bytes for layer {product} is larger than the {self._limits[0]} that it takes: "
@@ -118,13 +121,28 @@ class Connection:
             answers = self._received(call)
             try:
                 first = read_header(answers)
+                if first.size > largest_answer:
+                    raise BrokenStream(f"it announces {first.size} bytes where an answer has at most {largest_answer}")
                 return read_data(answers, first.size), first.work
             except BrokenStream as error:
                 raise Refused(f"its answer cannot be read: {error}") from None
+            finally:
+                call.cancel()  # of a stream that goes on; nothing happens to one that has ended
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether others are preferred at present."""
+        return time.monotonic() < self._resting_until
 
     def rest(self) -> None:
-        """Prefer others for a while."""
-        self.resting_until = time.monotonic() + REST_S
+        """Prefer others for a while, each time twice as long: asking a worker that hangs costs a deadline."""
+        if not self.is_resting:  # otherwise another question has just failed for the same reason
+            self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s or REST_S)
+        self._resting_until = time.monotonic() + self._rest_s
+
+    def wake(self) -> None:
+        """It answered."""
+        self._rest_s = self._resting_until = 0.0
 
     def close(self) -> None:
         """Say goodbye, if anybody listens, and end."""
@@ -159,12 +177,17 @@ class Connection:
         try:
             yield
         except grpc.RpcError as error:
-            code, details = error.code(), error.details() or "no reason given"
+            code, details = error.code(), _one_line(error.details() or "no reason given")
             # Another thread may have shaken hands meanwhile.
             if code == grpc.StatusCode.NOT_FOUND and self.session_id == session_id:
                 self.session_id = None
             lasting = code not in TRANSIENT or UNTRUSTED in details
             raise (Refused if lasting else Unreachable)(f"{code.name}: {details}") from None
+
+
+def _one_line(text: str) -> str:
+    """What a worker wrote, fit for a log and a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_REASON])
 
 
 def ask_health(address: Address, tls: Tls | None) -> str:

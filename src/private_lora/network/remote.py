@@ -101,11 +101,11 @@ class RemotePlace:
         start = time.perf_counter()
         message = client.encrypt(x)
         tally.encrypt_s += time.perf_counter() - start
-        return _Question(index, x, message, self._threads.submit(self._deliver, index, message, client, server))
+        return _Question(index, x, message, self._threads.submit(self._deliver, index, len(x), message, client, server))
 
-    def _deliver(self, index: int, message, client: Client, server: RemoteServer):
-        data = message.to_bytes()
-        return len(data), *self._workers.ask(server.name, data, index, client.public_material)
+    def _deliver(self, index: int, rows: int, message, client: Client, server: RemoteServer):
+        data, largest = message.to_bytes(), client.largest_answer(rows)
+        return len(data), *self._workers.ask(server.name, data, index, client.public_material, largest)
 
     def _collect(self, question: _Question, client: Client, server: RemoteServer, tally: _Tally) -> np.ndarray:
         """The rows' answer. A wrong one is asked for again, elsewhere and under new keys."""
@@ -126,22 +126,31 @@ class RemotePlace:
 
         Nothing of this reaches a worker, but that one of them is asked no more.
         """
-        start = time.perf_counter()
         try:
-            y = client.decrypt(server.backend.ciphertext_from_bytes(data))
-        except ValueError as error:
-            self._workers.drop(connection, f"its answer for layer {server.name} cannot be decrypted: {error}")
+            y = self._decrypted(data, question, client, server, tally)
+            start = time.perf_counter()
+            right = server.check is None or server.check.accepts(question.x, y)
+            tally.verify_s += time.perf_counter() - start
+        except Exception as error:  # whatever a worker sends, it does not end the run
+            self._workers.drop(connection, f"its answer for layer {server.name} is none: {error}")
             return None
-        decrypted = time.perf_counter()
-        tally.decrypt_s += decrypted - start
-        if y.shape != (len(question.x), server.plan.outputs):
-            self._workers.drop(connection, f"its answer for layer {server.name} has the shape {y.shape}")
-            return None
-        right = server.check is None or server.check.accepts(question.x, y)
-        tally.verify_s += time.perf_counter() - decrypted
         if not right:
             self._workers.drop(connection, f"its answer for layer {server.name} is wrong (Freivalds' check)")
         return y if right else None
+
+    @staticmethod
+    def _decrypted(data, question: _Question, client: Client, server: RemoteServer, tally: _Tally) -> np.ndarray:
+        """The answer to this question, T x D; raises ValueError when it is none."""
+        start = time.perf_counter()
+        answer = server.backend.ciphertext_from_bytes(data)
+        # Decrypting the answer to another question would use up the key that its own answer needs.
+        if getattr(answer, "question_id", None) != getattr(question.message, "question_id", None):
+            raise ValueError("it belongs to another question")
+        y = client.decrypt(answer)
+        tally.decrypt_s += time.perf_counter() - start
+        if y.shape != (len(question.x), server.plan.outputs) or y.dtype.kind not in "if":
+            raise ValueError(f"it has the shape {y.shape} and holds {y.dtype}")
+        return y
 
     def metrics(self) -> dict[str, tuple[float, str]]:
         """Number of workers, and whether what they hear is encrypted on the way."""

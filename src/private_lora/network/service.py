@@ -116,7 +116,6 @@ class WorkerService(WorkerServicer):
 
     @_answering
     def Accept(self, request, context):
-        self._check_deadline(context)
         with self.budget.request():
             header = read_header(request)
             session = self.sessions.find(header.session_id, identity_of(context))
@@ -132,7 +131,6 @@ class WorkerService(WorkerServicer):
 
     @_streaming
     def Multiply(self, request, context):
-        self._check_deadline(context)
         with self.budget.request():
             header = read_header(request)
             with self.budget.reserved(header.size):
@@ -148,15 +146,6 @@ class WorkerService(WorkerServicer):
     def Close(self, request, context):
         self.sessions.close(request.session_id, identity_of(context))
         return messages.Closed()
-
-    def _check_deadline(self, context) -> None:
-        """Nothing; raises Refusal unless the client set a deadline that we grant: gRPC then ends what takes longer."""
-        left = context.time_remaining()
-        if left is None or left > self.limits.deadline_s:
-            raise Refusal(
-                grpc.StatusCode.INVALID_ARGUMENT,
-                f"set a deadline of at most {self.limits.deadline_s:g} seconds on every request",
-            )
 
     def _question(self, header, parts: Iterator, context) -> Request:
         session = self.sessions.find(header.session_id, identity_of(context))

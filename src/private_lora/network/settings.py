@@ -105,13 +105,22 @@ def compare_products(address: str, theirs: Iterable[messages.Product], ours: dic
                 f"where ours has {here}...: both sides need the same model files and quantizers"
             )
         if product.plan != expected.plan:
-            there, here = _first_difference(json.loads(product.plan), json.loads(expected.plan))
+            there, here = _first_difference(_parsed(product.plan), json.loads(expected.plan))
             raise UserError(
                 f"worker {address}, layer {product.name}: its parameters have {there} where ours have {here}: "
                 "both sides need the same version of private_lora"
             )
         held.add(product.name)
     return held
+
+
+def _parsed(plan: str) -> dict:
+    """A plan that the other side sent; empty if it is none."""
+    try:
+        found = json.loads(plan)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _first_difference(theirs: dict, ours: dict) -> tuple[str, str]:

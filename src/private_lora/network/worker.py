@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from private_lora.errors import UserError
+from private_lora.network.calls import CheckedCalls
 from private_lora.network.held import Held, WorkerSpec, hold
 from private_lora.network.metrics import WorkerMetrics
 from private_lora.network.parts import LARGEST_PART
@@ -61,11 +62,13 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
     check_plaintext(address, tls)
     concurrent = limits.requests + SPARE_THREADS
     pool = ThreadPoolExecutor(concurrent, thread_name_prefix="worker")
-    server = grpc.server(pool, options=server_options(concurrent), maximum_concurrent_rpcs=concurrent)
-    service = WorkerService(held, limits, metrics or WorkerMetrics())
+    metrics = metrics or WorkerMetrics()
+    checks = CheckedCalls(limits.deadline_s, metrics)
+    server = grpc.server(pool, None, [checks], server_options(concurrent), maximum_concurrent_rpcs=concurrent)
+    service = WorkerService(held, limits, metrics)
     add_WorkerServicer_to_server(service, server)
-    checks = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    healthy = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     credentials = server_credentials(tls)
     try:
         add = server.add_insecure_port if credentials is None else server.add_secure_port
@@ -74,8 +77,8 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
         raise UserError(f"cannot listen on {address}: {_reason(error)}") from None
     server.start()
     for name in ("", SERVICE):
-        checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return Running(server, port, service, checks)
+        healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return Running(server, port, service, healthy)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -16,6 +16,7 @@ from private_lora.network.connection import Connection, Refused, Unreachable
 from private_lora.network.settings import Expected, Settings, compare_products, compare_settings
 
 log = logging.getLogger(__name__)
+GO_ON = "start one that holds it and run again, which goes on from the last step"
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 10.0
 
 
@@ -77,14 +78,14 @@ class Workers:
 
     def open(self, connection: Connection) -> None:
         """A session with one worker, its side compared with ours; raises UserError on any difference."""
+        connection.holds = set()  # until it has shown them: another thread may look meanwhile
         welcome = connection.open()
         compare_settings(str(connection.address), Settings.from_message(welcome.settings), self._settings)
         connection.holds = compare_products(str(connection.address), welcome.products, self._expected)
 
     def holders(self, product: str) -> list[Connection]:
-        """Workers that hold a product and were not dropped, those at rest last."""
-        found = [c for c in self.connections if product in c.holds and str(c.address) not in self.dropped]
-        return sorted(found, key=lambda c: c.resting_until > time.monotonic())
+        """Workers that hold a product and were not dropped."""
+        return [c for c in self.connections if product in c.holds and str(c.address) not in self.dropped]
 
     def drop(self, connection: Connection, reason: str) -> None:
         """Never ask this worker again in this run. It is not told."""
@@ -92,40 +93,52 @@ class Workers:
             self.dropped[str(connection.address)] = reason
         log.warning("worker %s is dropped: %s", connection.address, reason)
 
-    def ask(self, product: str, question: bytes, first: int, material: Callable) -> tuple[bytes, messages.Work, Connection]:
+    def ask(
+        self, product: str, question: bytes, first: int, material: Callable, largest_answer: int
+    ) -> tuple[bytes, messages.Work, Connection]:
         """Answer, what was done for it, and by whom: from holder number `first` or, if that fails, whoever can.
 
-        One request has one id, however often it is sent: it is idempotent. Raises Interrupted when nobody answers in time.
+        largest_answer: in bytes. One request has one id, however often it is sent: it is idempotent. Raises Interrupted when
+        nobody answers in time.
         """
         request_id, begin, attempt = Connection.new_request_id(), time.monotonic(), 0
         while True:
             holders = self.holders(product)
             if not holders:
-                raise Interrupted(f"no worker is left for layer {product}: {'; '.join(self.dropped.values())}")
-            connection = holders[(first + attempt) % len(holders)]
-            reason = self._attempt(connection, product, request_id, question, material)
+                raise Interrupted(f"no worker is left for layer {product}: {self._losses()}; {GO_ON}")
+            ready = [c for c in holders if not c.is_resting] or holders
+            connection = ready[(first + attempt) % len(ready)]
+            reason = self._attempt(connection, product, request_id, question, material, largest_answer)
             if not isinstance(reason, str):
                 return *reason, connection
             with self._lock:
                 self.counters.retries += 1
             if time.monotonic() - begin > self._patience.total_s:
                 raise Interrupted(
-                    f"no answer for layer {product} in {self._patience.total_s:g} s: worker {connection.address}: {reason}"
+                    f"no answer for layer {product} in {self._patience.total_s:g} s: "
+                    f"worker {connection.address}: {reason}; {GO_ON}"
                 )
             attempt += 1
             if attempt % len(holders) == 0:
                 self._pause(attempt // len(holders) - 1)
 
-    def _attempt(self, connection, product, request_id, question, material) -> tuple[bytes, messages.Work] | str:
+    def _losses(self) -> str:
+        """Why workers were dropped."""
+        return "; ".join(f"{address} ({reason})" for address, reason in self.dropped.items()) or "nobody holds it any more"
+
+    def _attempt(
+        self, connection, product, request_id, question, material, largest_answer
+    ) -> tuple[bytes, messages.Work] | str:
         """The answer, or why there is none."""
         try:
             with connection.opening:
                 if connection.session_id is None:
                     self.open(connection)
-            if product not in connection.holds:
+            # Dropped, or restarted with other layers, since it was chosen.
+            if connection not in self.holders(product):
                 return "it does not hold the layer any more"
             connection.send_material(material, self._patience.deadline_s)
-            answer, work = connection.multiply(product, request_id, question, self._patience.deadline_s)
+            answer, work = connection.multiply(product, request_id, question, self._patience.deadline_s, largest_answer)
         except Unreachable as error:
             connection.rest()
             log.warning("worker %s, layer %s: %s; trying again", connection.address, product, error)
@@ -133,6 +146,7 @@ class Workers:
         except (Refused, UserError) as error:
             self.drop(connection, str(error))
             return str(error)
+        connection.wake()
         with self._lock:
             self.counters.round_trips += 1
         return answer, work

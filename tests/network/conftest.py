@@ -1,0 +1,60 @@
+"""Workers that tests talk to: processes of their own, and servers in this process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from private_lora.network import worker
+from private_lora.network.held import Held, hold
+from private_lora.network.security import Address
+from private_lora.network.sessions import Limits
+
+READY = "listening on "
+EIGHT_BITS = ("--activation-bits", "8", "--weight-bits", "8")
+PACKED = ("--backend", "packed", *EIGHT_BITS)
+
+
+@pytest.fixture(scope="session")
+def worker_process(tmp_path_factory):
+    """A context manager that starts a real worker process and yields it with its address.
+
+    model: a path or name; flags: more of the command, 8-bit `packed` by default; port: to listen on, 0 for a free one.
+    """
+    log = tmp_path_factory.mktemp("workers") / "worker.log"
+
+    @contextmanager
+    def start(model, *flags, port=0):
+        command = [sys.executable, "-m", "private_lora", "worker", "--model", str(model), *(flags or PACKED)]
+        command += ["--listen", f"127.0.0.1:{port}"] + ([] if "--tls-cert" in flags else ["--plaintext"])
+        with open(log, "a") as handle:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=handle, text=True)
+        try:
+            line = next((line for line in process.stdout if line.startswith(READY)), None)
+            assert line is not None, log.read_text()
+            yield process, Address.parse(line.removeprefix(READY))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def local_worker():
+    """A context manager that serves a `Held`, or what a `WorkerSpec` describes, from this process and yields it `Running`."""
+
+    @contextmanager
+    def serve(held_or_spec, limits=None, tls=None):
+        held = held_or_spec if isinstance(held_or_spec, Held) else hold(held_or_spec)
+        running = worker.start(held, Address("127.0.0.1", 0), tls, limits or Limits())
+        try:
+            yield running
+        finally:
+            running.stop(0)
+
+    return serve
