@@ -181,7 +181,8 @@ def _validate(args) -> int:
     from private_lora.config import load_study
 
     study = load_study([args.config])
-    print(f"{args.config}: {len(study.runs) + len(study.networks)} runs, {len(study.latencies) + len(study.blocks)} latency measurements")
+    runs, latencies = len(study.runs) + len(study.networks), len(study.latencies) + len(study.blocks)
+    print(f"{args.config}: {runs} runs, {latencies} latency measurements")
     return 0
 
 

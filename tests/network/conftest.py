@@ -7,9 +7,10 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from small_run import QUESTIONS, STEPS, trained
 
 from private_lora.network import worker
-from private_lora.network.held import Held, hold
+from private_lora.network.held import Held, WorkerSpec, hold
 from private_lora.network.security import Address
 from private_lora.network.sessions import Limits
 
@@ -58,3 +59,25 @@ def local_worker():
             running.stop(0)
 
     return serve
+
+
+@pytest.fixture(scope="session")
+def small_spec(make_spec):
+    """Four steps with evaluations, see `small_run`."""
+    return make_spec(backend="packed", steps=STEPS, eval_every=2, checkpoint_every=100)
+
+
+@pytest.fixture(scope="session")
+def small_held(small_spec):
+    """What a worker of that run holds."""
+    return hold(WorkerSpec(small_spec.model, small_spec.backend, activation_bits=8, weight_bits=8))
+
+
+@pytest.fixture(scope="session")
+def whole(small_spec, tmp_path_factory):
+    """What that run comes to in one process."""
+    result = trained(small_spec, tmp_path_factory.mktemp("uninterrupted"))[1]
+    assert (result.counted, len(result.held_out)) == (QUESTIONS, 6)
+    assert result.steps == list(range(1, STEPS + 1))
+    assert result.optimizer_steps == {STEPS}
+    return result

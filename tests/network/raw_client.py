@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import queue
 import time
 
 import grpc
 import numpy as np
 
-from private_lora.backends.base import pack, unpack
+from private_lora.backends.base import ClearMessage, pack, unpack
 from private_lora.network import protocol_pb2 as messages
 from private_lora.network.connection import OPTIONS
+from private_lora.network.held import WorkerSpec, hold
 from private_lora.network.parts import parts_of, read_data, read_header
 from private_lora.network.protocol_pb2_grpc import WorkerStub
 from private_lora.network.security import Address, client_channel
@@ -20,6 +22,29 @@ DEADLINE_S = 20.0
 SETTLED_S = 10.0
 # What keeps channels of one process apart: without it they share a connection.
 APART = [("grpc.use_local_subchannel_pool", 1)]
+
+
+class Parts:
+    """A stream whose parts are sent when the test says so."""
+
+    def __init__(self, *parts):
+        self._parts = queue.Queue()
+        self.send(*parts)
+
+    def send(self, *parts):
+        for part in parts:
+            self._parts.put(part)
+
+    def end(self):
+        self._parts.put(None)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if (part := self._parts.get()) is None:
+            raise StopIteration
+        return part
 
 
 class RawClient:
@@ -93,8 +118,6 @@ class Honest:
         return bool(np.abs(error).max() <= 10 * self.plan.noise_std)
 
     def _truth_of(self, x: np.ndarray) -> np.ndarray:
-        from private_lora.backends.base import ClearMessage
-
         return self._truth.matmul(ClearMessage(x)).values
 
     def is_served(self, address: Address, tls=None) -> bool:
@@ -109,6 +132,17 @@ class Honest:
             answer = client.multiply(client.question(data, self.product))
             client.stub.Close(messages.Goodbye(session_id=client.session_id), timeout=DEADLINE_S)
         return isinstance(answer, bytes) and self.is_right(x, answer)
+
+
+def held_and_honest(product: str) -> tuple:
+    """A `Held` of `packed` with one block of nano, and the client's side of one of its products."""
+    held, truth = (hold(WorkerSpec("nano", name, "0", activation_bits=8, weight_bits=8)) for name in ("packed", "integer"))
+    return held, Honest(held, truth, product)
+
+
+def address_of(running) -> Address:
+    """Where a worker in this process listens."""
+    return Address("127.0.0.1", running.port)
 
 
 def settled(service) -> bool:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 arguments = dict(zip(sys.argv[2:], sys.argv[3:]))
 made = [Path(arguments[flag]) for flag in ("--out", "--values", "--curves") if flag in arguments]
-beside = {name: ["sidecar.json", "adapter/x"] for name in ("finetune", "loopback")} | {name: ["sidecar.json"] for name in ("latency", "block")}
+beside = {name: ["sidecar.json", "adapter/x"] for name in ("finetune", "loopback")}
+beside |= {name: ["sidecar.json"] for name in ("latency", "block")}
 beside = beside.get(sys.argv[1], [])
 made += [made[0].parent / name for name in beside]
 suffixes = {"table": [".md", ".tex", ".html"], "figure": [".pdf", ".csv"]}.get(sys.argv[1], [])

@@ -63,7 +63,8 @@ def _streaming(method):
             try:
                 yield from method(self, request, context)
                 return
-            except GeneratorExit:
+            except GeneratorExit:  # the client went away before it had the whole answer
+                outcome.code = grpc.StatusCode.CANCELLED
                 raise
             except BaseException as error:
                 outcome.code, reason = _status(error)
