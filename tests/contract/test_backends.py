@@ -75,7 +75,7 @@ def test_messages_survive_bytes(name):
     backend, plan, client, server = parties(name, weight, 8)
     material = client.public_material()
     if material is not None:
-        server.accept(type(material).from_bytes(material.to_bytes()))
+        server.accept(backend.public_material_from_bytes(material.to_bytes()))
     question = backend.ciphertext_from_bytes(client.encrypt(x).to_bytes())
     answer = backend.ciphertext_from_bytes(server.matmul(question).to_bytes())
     assert_is_product(client.decrypt(answer), plan, x, weight)

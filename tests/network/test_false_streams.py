@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from liars import (
-    LAYER,
     SETTINGS,
     Parts,
     address_of,
@@ -21,6 +21,7 @@ from liars import (
     two_layers,
 )
 
+from private_lora.backends import load
 from private_lora.errors import UserError
 from private_lora.network import protocol_pb2 as messages
 from private_lora.network import service as service_module
@@ -88,13 +89,31 @@ def test_streams_that_are_no_answer_are_cut_and_never_kept(name, own_streams, lo
         assert len(taken) < 32  # megabytes that left before the client hung up
 
 
-def test_the_largest_answer_is_the_answer(local_worker):
-    """What the client takes is bounded by what it asked for, to the byte."""
-    with local_worker(two_layers()) as running, asker_of([running]) as asker:
-        for count in (1, 5, 2048, 2049):
-            message = asker.client.encrypt(rows(0, count))
-            answer = running.service.held.products[LAYER].server.matmul(message)
-            assert len(answer.to_bytes()) == asker.client.largest_answer(count)
+@pytest.mark.parametrize("name", ["packed", "packed_approx", "glwe", "integer", "float"])
+def test_no_answer_is_larger_than_what_the_client_takes(name):
+    """And what it takes is not much larger: to the byte under `packed`."""
+    backend = load(name)
+    keys = None
+    larger = () if name == "glwe" else ((3, 2049, 2), (8, 17, 2049))  # it takes milliseconds for every output value
+    for inputs, outputs, count in ((40, 7, 1), (40, 7, 3), *larger):
+        weight = np.random.default_rng(0).integers(-8, 8, (inputs, outputs))
+        plan = backend.plan(weight, 7)
+        client = backend.client(plan, keys)
+        keys = client.keys
+        x = np.random.default_rng(1).integers(-8, 8, (count, inputs))
+        size = len(backend.server(plan, weight).matmul(client.encrypt(x)).to_bytes())
+        assert size <= client.largest_answer(count) <= (size if "packed" in name else 3 * size + 1024)
+
+
+def test_glwe_refuses_what_is_no_answer_with_a_sentence():
+    backend, weight = load("glwe"), np.ones((4, 5), np.int64)
+    client = backend.client(backend.plan(weight, 7))
+    question = client.encrypt(np.ones((1, 4), np.int64))
+    answer = backend.server(client.plan, weight).matmul(question)
+    assert np.abs(client.decrypt(answer) - 4).max() < 300
+    for other in (question, replace(answer, columns=4), replace(answer, key_id=bytes(16))):
+        with pytest.raises(ValueError, match="this "):
+            client.decrypt(other)
 
 
 CLAIMS = {

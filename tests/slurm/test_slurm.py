@@ -63,7 +63,7 @@ def through_slurm(tree: Tree, variables: dict[str, str], config: str) -> str:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert result.returncode == 0, result.stdout
