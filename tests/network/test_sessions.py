@@ -18,6 +18,7 @@ from private_lora.network import protocol_pb2 as messages
 from private_lora.network.certificates import make_certificates
 from private_lora.network.held import Held, HeldProduct, WorkerSpec, hold
 from private_lora.network.security import Tls
+from private_lora.network.sessions import Limits, Refusal, Sessions
 
 PRODUCT = "model.layers.0.self_attn.o_proj forward"
 Code = grpc.StatusCode
@@ -115,3 +116,13 @@ def test_glwe_questions_need_the_public_material_of_their_own_session(glwe):
         assert not worker.service.held.products[PRODUCT].server._public
     assert one.is_served(address_of(worker))
     assert settled(worker.service)
+
+
+def test_a_session_whose_request_is_being_served_is_not_idle():
+    sessions = Sessions(Limits(clients=1, idle_s=0.0), release=lambda material: None)
+    first = sessions.open("a client")
+    with sessions.find(first, "a client").serving(), pytest.raises(Refusal, match="serves its 1 clients"):
+        sessions.open("another")
+    assert sessions.open("another")
+    with pytest.raises(Refusal, match="does not know the session"):
+        sessions.find(first, "a client")

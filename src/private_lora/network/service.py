@@ -120,7 +120,7 @@ class WorkerService(WorkerServicer):
         with self.budget.request():
             header = read_header(request)
             session = self.sessions.find(header.session_id, identity_of(context))
-            with self.budget.reserved(header.size):
+            with session.serving(), self.budget.reserved(header.size):
                 data = read_data(request, header.size)
                 self.metrics.received(len(data))
                 with self._my_turn(context):
@@ -134,8 +134,9 @@ class WorkerService(WorkerServicer):
     def Multiply(self, request, context):
         with self.budget.request():
             header = read_header(request)
-            with self.budget.reserved(header.size):
-                question = self._question(header, request, context)
+            session = self.sessions.find(header.session_id, identity_of(context))
+            with session.serving(), self.budget.reserved(header.size):
+                question = self._question(session, header, request)
                 with self._my_turn(context):
                     answer, work = self._multiplied(question)
                 del question
@@ -148,8 +149,7 @@ class WorkerService(WorkerServicer):
         self.sessions.close(request.session_id, identity_of(context))
         return messages.Closed()
 
-    def _question(self, header, parts: Iterator, context) -> Request:
-        session = self.sessions.find(header.session_id, identity_of(context))
+    def _question(self, session: ClientSession, header, parts: Iterator) -> Request:
         product = self.held.products.get(header.product)
         if product is None:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "this worker holds no product of that name")

@@ -32,7 +32,7 @@ class Limits:
 
     message_bytes: of one message. memory_bytes: of all messages that are being read, multiplied or sent at one time. clients:
     sessions at one time. requests: at one time, of all clients. repeats: answers to one and the same request. deadline_s: the
-    longest a client may ask for. idle_s: after which a session gives way to a new one.
+    longest a client may ask for. idle_s: after which a session gives way to a new one; its client may open another.
     """
 
     message_bytes: int = 2**30
@@ -41,7 +41,7 @@ class Limits:
     requests: int = 16
     repeats: int = 8
     deadline_s: float = 3600.0
-    idle_s: float = 900.0
+    idle_s: float = 120.0
 
 
 @dataclass
@@ -52,7 +52,20 @@ class ClientSession:
     last_used: float
     material: object = None
     answered: OrderedDict[bytes, tuple[bytes, int]] = field(default_factory=OrderedDict)
+    requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def serving(self):
+        """A request of this session is being served: it is not idle."""
+        with self.lock:
+            self.requests += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.requests -= 1
+                self.last_used = time.monotonic()
 
     def note(self, request_id: bytes, data: bytes, repeats: int) -> None:
         """Count a request; raises Refusal when its id was used for another question, or too often for this one."""
@@ -95,7 +108,7 @@ class Sessions:
 
     def _end_idle(self) -> None:
         oldest = time.monotonic() - self._limits.idle_s
-        for session_id in [i for i, s in self._sessions.items() if s.last_used < oldest]:
+        for session_id in [i for i, s in self._sessions.items() if s.last_used < oldest and not s.requests]:
             self._release(self._sessions.pop(session_id).material)
 
     def find(self, session_id: bytes, identity: str) -> ClientSession:

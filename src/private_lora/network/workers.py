@@ -17,6 +17,8 @@ from private_lora.network.settings import Expected, Settings, compare_products, 
 
 log = logging.getLogger(__name__)
 GO_ON = "start one that holds it and run again, which goes on from the last step"
+# A worker answers one request id only so many times (`Limits.repeats`), also when its answers were lost on the way.
+ATTEMPTS_OF_AN_ID = 4
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 10.0
 
 
@@ -98,8 +100,8 @@ class Workers:
     ) -> tuple[bytes, messages.Work, Connection]:
         """Answer, what was done for it, and by whom: from holder number `first` or, if that fails, whoever can.
 
-        largest_answer: in bytes. One request has one id, however often it is sent: it is idempotent. Raises Interrupted when
-        nobody answers in time.
+        largest_answer: in bytes. What is sent again is the same bytes: a request is idempotent. Raises Interrupted when nobody
+        answers in time.
         """
         request_id, begin, attempt = Connection.new_request_id(), time.monotonic(), 0
         while True:
@@ -119,6 +121,8 @@ class Workers:
                     f"worker {connection.address}: {reason}; {GO_ON}"
                 )
             attempt += 1
+            if attempt % ATTEMPTS_OF_AN_ID == 0:
+                request_id = Connection.new_request_id()
             if attempt % len(holders) == 0:
                 self._pause(attempt // len(holders) - 1)
 
