@@ -157,7 +157,7 @@ def test_a_message_is_as_long_as_its_parameters_say():
     plan, client, server = parties(integers(1, (70, 40), 8), 8)
     p, rows = plan.parameters, 16
     question = client.encrypt(integers(0, (rows, 70), 8))
-    header = 4 + 16 + 8 * 8 + 32
+    header = 4 + 16 + 8 * 8 + 16
     assert len(question.to_bytes()) == header + 32 + rows * 32 * tile_count(70) * p["upload_bits_per_value"] // 8
     bits = p["ring_size"] * p["mask_bits"] + rows * p["body_bits"]
     assert len(server.matmul(question).to_bytes()) == header + bits * 32 * tile_count(40) // 8
