@@ -16,6 +16,7 @@ from liars import (
     asked_of,
     asker_of,
     flipped,
+    flips_any_bit,
     liar_and_honest,
     lying,
     of_shape,
@@ -59,18 +60,6 @@ def changes_a_value(chance, parameters):
         bit = matrix.bits - 1 - chance.randrange(message_bits(parameters))
         place = chance.randrange(matrix.rows), chance.randrange(answer.body.columns)
         return replace(answer, **{part: flipped(matrix, *place, bit)})
-
-    return lie
-
-
-def flips_any_bit(chance):
-    def lie(_, answer):
-        sizes = answer.mask.data.size, answer.body.data.size
-        at = chance.randrange(sum(sizes))
-        part, at = ("mask", at) if at < sizes[0] else ("body", at - sizes[0])
-        data = getattr(answer, part).data.copy()
-        data.reshape(-1)[at] ^= 1 << chance.randrange(8)
-        return replace(answer, **{part: replace(getattr(answer, part), data=data)})
 
     return lie
 
