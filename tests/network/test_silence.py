@@ -18,7 +18,7 @@ from private_lora.network.connection import Connection
 from private_lora.network.held import WorkerSpec
 from private_lora.network.remote import Asking
 from private_lora.network.service import WorkerService
-from private_lora.network.sessions import Refusal
+from private_lora.network.sessions import ClientSession, Refusal
 from private_lora.network.workers import Patience
 
 
@@ -90,14 +90,13 @@ def test_a_liar_sees_what_an_honest_worker_sees(local_worker, recorded):
 @pytest.fixture
 def questions(monkeypatch):
     """Request id and bytes of every question that reaches a worker of this process."""
-    sent, original = [], WorkerService._question
+    sent, original = [], ClientSession.note
 
-    def question(self, header, parts, context):
-        request = original(self, header, parts, context)
-        sent.append((header.request_id, bytes(request.data)))
-        return request
+    def note(self, request_id, data, repeats):
+        sent.append((request_id, bytes(data)))
+        return original(self, request_id, data, repeats)
 
-    monkeypatch.setattr(WorkerService, "_question", question)
+    monkeypatch.setattr(ClientSession, "note", note)
     return sent
 
 
