@@ -10,8 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 def pytest_addoption(parser):
     parser.addoption("--checked-values", type=float, default=1e6, help="values that test_exactness.py compares with int64")
     parser.addoption("--honest-answers", type=float, default=1e4, help="right answers that test_freivalds.py checks")
-    parser.addoption("--kills", type=int, default=2, help="runs in which test_faults.py kills a worker at a random moment")
-    parser.addoption("--fuzz-messages", type=float, default=2e3, help="altered messages that test_fuzz.py sends to a worker")
+    parser.addoption("--kills", type=int, default=1, help="runs in which test_faults.py kills a worker at a random moment")
+    parser.addoption("--fuzz-messages", type=float, default=1e3, help="altered messages that test_fuzz.py sends to a worker")
 
 
 @pytest.fixture
