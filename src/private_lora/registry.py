@@ -43,6 +43,9 @@ BACKENDS = {
     "concrete_ml": BackendEntry("private_lora.backends.concrete_ml:ConcreteMLBackend", "trainer", True, False, "measured"),
 }
 
+# Those that workers can serve: a simulated one draws its noise by the client's steps.
+REMOTE_BACKENDS = tuple(name for name, e in BACKENDS.items() if e.kind == "matmul" and e.basis != "simulated")
+
 # Products in the clear that the stage `block` times beside backends: torch alone, without the protocol around it.
 PLAINTEXT = ("plaintext_float32", "plaintext_float64", "plaintext_bf16", "plaintext_int8")
 # Widest signed integers that these hold exactly; the others hold all that the quantizers make.

@@ -185,9 +185,9 @@ def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource, pl
     backend = load_backend(spec.backend, device=spec.device, **options)
     session = Session(backend, quantization_of(spec), place=place or InProcess())
     split_model(model, session, spec.share_inputs, source)
+    session.place.connect(spec)
     if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
-    session.place.connect(spec)
     return session
 
 

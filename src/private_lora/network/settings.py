@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from private_lora.backends.base import Plan
 from private_lora.errors import UserError
 from private_lora.network import protocol_pb2 as messages
-from private_lora.registry import BACKENDS, check_name
+from private_lora.registry import BACKENDS, REMOTE_BACKENDS, check_name
 
 PROTOCOL_VERSION = 1
 # The flag of `worker` that sets what the other side expects.
@@ -50,10 +50,8 @@ class Settings:
 def check_remote(backend: str) -> None:
     """Nothing; raises UserError for a backend that no worker can serve."""
     check_name("backend", backend, BACKENDS)
-    entry = BACKENDS[backend]
-    if entry.kind != "matmul" or entry.basis == "simulated":
-        remote = [name for name, e in BACKENDS.items() if e.kind == "matmul" and e.basis != "simulated"]
-        raise UserError(f"backend {backend!r} does not run at workers: take one of {', '.join(remote)}")
+    if backend not in REMOTE_BACKENDS:
+        raise UserError(f"backend {backend!r} does not run at workers: take one of {', '.join(REMOTE_BACKENDS)}")
 
 
 def model_identity(model: str, revision: str | None, weights: str, seed: int) -> str:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from private_lora.errors import UserError
-from private_lora.registry import BACKENDS, check_name
+from private_lora.registry import REMOTE_BACKENDS, check_name
 from private_lora.spec import RunSpec, Spec
 
 LAYERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*|")
@@ -43,8 +43,7 @@ class LoopbackSpec(Spec):
     def check(self) -> None:
         """Nothing; raises UserError, in one sentence, on any value that could not be run."""
         spec = self.run_spec
-        remote = [name for name, entry in BACKENDS.items() if entry.kind == "matmul" and entry.basis != "simulated"]
-        check_name("backend of remote workers", spec.backend, remote)
+        check_name("backend of remote workers", spec.backend, REMOTE_BACKENDS)
         if self.workers and spec.activation_quantizer == "static_per_tensor":
             raise UserError("static_per_tensor is calibrated with the weights themselves: workers need a dynamic quantizer")
         for layers in self.workers:
