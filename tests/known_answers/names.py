@@ -1,0 +1,125 @@
+"""Everything that the known answers take from `private_lora`, and what was renamed since they were written.
+
+When a module moves or a name changes, this file changes and no other of this directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from private_lora.backends import load
+from private_lora.backends.base import Plan
+from private_lora.backends.timed import InProcess
+from private_lora.checkpoints import Checkpoint
+from private_lora.config import DEFAULTS, load_study, merge, read_yaml, study_of
+from private_lora.network import protocol_pb2 as messages
+from private_lora.network.freivalds import AnswerCheck
+from private_lora.network.settings import PROTOCOL_VERSION, Expected, Settings, model_identity, plan_json
+from private_lora.products import ProductWeight, backward_weight, forward_weight
+from private_lora.quantization import dequantize_product, quantize_activations, quantize_weight
+from private_lora.registry import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from private_lora.session import Quantization
+from private_lora.spec import RunSpec
+from private_lora.training import load_split, prepare, save, train, train_step
+
+__all__ = [
+    "ACTIVATION_QUANTIZERS",
+    "DEFAULTS",
+    "PROTOCOL_VERSION",
+    "STAGES",
+    "STUDIES",
+    "WEIGHT_QUANTIZERS",
+    "AnswerCheck",
+    "Checkpoint",
+    "Expected",
+    "InProcess",
+    "Plan",
+    "ProductWeight",
+    "Quantization",
+    "RunSpec",
+    "Settings",
+    "backward_weight",
+    "check_secret",
+    "counted",
+    "dequantize_product",
+    "forward_weight",
+    "load",
+    "load_split",
+    "load_study",
+    "merge",
+    "messages",
+    "model_identity",
+    "plan_json",
+    "prepare",
+    "present_config",
+    "present_specs",
+    "present_values",
+    "quantize_activations",
+    "quantize_weight",
+    "read_yaml",
+    "save",
+    "spec_fields",
+    "study_of",
+    "train",
+    "train_step",
+]  # fmt: skip
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Old name -> present name, of stages (the prefix of a run_id too). An entry works before and after the renaming.
+STAGES = {"latency": "layer", "network": "loopback"}
+# Old name -> present name, of sections of the configuration: filled in when they are renamed.
+SECTIONS: dict[str, str] = {}
+# Present files, on top of the default configuration, of the studies of b24a8b2.
+STUDIES = {
+    "default": None,
+    "smoke": "config/smoke.yaml",
+    "encrypted": "config/encrypted.yaml",
+    "full_size": "config/full_size.yaml",
+    "network": "config/network.yaml",
+    "gpu": "config/gpu.yaml",
+    "paper": "config/paper.yaml",
+}
+
+
+def present_config(old: dict) -> dict:
+    """A merged configuration of b24a8b2 as the present tree reads it."""
+    return {SECTIONS.get(key, key): value for key, value in old.items()}
+
+
+def present_specs(study) -> dict[str, dict]:
+    """All specs of a study by kind (the old tree's names) and run_id; `costs` has one, under the name `costs`."""
+    return {
+        "runs": study.runs,
+        "networks": study.networks,
+        "latencies": study.latencies,
+        "blocks": study.blocks,
+        "costs": {"costs": study.costs},
+    }
+
+
+def spec_fields(spec) -> dict:
+    """All fields of a spec, as its canonical JSON has them."""
+    return spec.to_dict()
+
+
+def present_values(fields: dict) -> dict:
+    """The fields of an old spec with the stages and run_ids that were renamed."""
+    values = dict(fields)
+    if values.get("stage") in STAGES:
+        old, new = values["stage"], STAGES[values["stage"]]
+        values |= {"stage": new, "run_id": values["run_id"].replace(f"{old}_", f"{new}_", 1)}
+    if isinstance(values.get("run"), dict):
+        values["run"] = present_values(values["run"])
+    return values
+
+
+def check_secret(check: AnswerCheck) -> tuple:
+    """What a check of answers drew, and its product with the weight: its only state beside sizes."""
+    return check._secret, check._image
+
+
+def counted(session) -> dict:
+    """The counters of a session."""
+    return asdict(session.counters)
