@@ -1,12 +1,14 @@
-"""Everything that the known answers take from `private_lora`, and what was renamed since they were written.
+"""Everything that the known answers take from `private_lora`.
 
-When a module moves or a name changes, this file changes and no other of this directory.
+When a module moves, this file changes and no other of this directory; what has another name in records, too, is in `renamed`.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+
+import renamed
 
 from private_lora.backends import load
 from private_lora.backends.base import Plan
@@ -27,7 +29,6 @@ __all__ = [
     "ACTIVATION_QUANTIZERS",
     "DEFAULTS",
     "PROTOCOL_VERSION",
-    "STAGES",
     "STUDIES",
     "WEIGHT_QUANTIZERS",
     "AnswerCheck",
@@ -67,10 +68,6 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Old name -> present name, of stages (the prefix of a run_id too). An entry works before and after the renaming.
-STAGES = {"latency": "layer", "network": "loopback"}
-# Old name -> present name, of sections of the configuration: filled in when they are renamed.
-SECTIONS: dict[str, str] = {}
 # Present files, on top of the default configuration, of the studies of b24a8b2.
 STUDIES = {
     "default": None,
@@ -85,7 +82,7 @@ STUDIES = {
 
 def present_config(old: dict) -> dict:
     """A merged configuration of b24a8b2 as the present tree reads it."""
-    return {SECTIONS.get(key, key): value for key, value in old.items()}
+    return {renamed.SECTIONS.get(key, key): value for key, value in old.items()}
 
 
 def present_specs(study) -> dict[str, dict]:
@@ -107,9 +104,9 @@ def spec_fields(spec) -> dict:
 def present_values(fields: dict) -> dict:
     """The fields of an old spec with the stages and run_ids that were renamed."""
     values = dict(fields)
-    if values.get("stage") in STAGES:
-        old, new = values["stage"], STAGES[values["stage"]]
-        values |= {"stage": new, "run_id": values["run_id"].replace(f"{old}_", f"{new}_", 1)}
+    if values.get("stage") in renamed.STAGES:
+        run_id = renamed.run_id(values["run_id"], values["stage"])
+        values |= {"stage": renamed.STAGES[values["stage"]], "run_id": run_id}
     if isinstance(values.get("run"), dict):
         values["run"] = present_values(values["run"])
     return values
