@@ -19,7 +19,7 @@ rule all:
 
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/convergence.smk"
-include: "workflow/rules/network.smk"
-include: "workflow/rules/latency.smk"
+include: "workflow/rules/loopback.smk"
+include: "workflow/rules/bench.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/publish.smk"

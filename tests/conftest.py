@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+pytest_plugins = ["tree_fixtures", "worker_fixtures"]
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 
 
@@ -35,7 +37,7 @@ def tiny_llama_directory(tmp_path_factory):
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from private_lora.models import built_in_directory
+    from private_lora.models.load import built_in_directory
 
     tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
     torch.manual_seed(0)
@@ -60,7 +62,7 @@ def tiny_gpt2_directory(tmp_path_factory):
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    from private_lora.models import built_in_directory
+    from private_lora.models.load import built_in_directory
 
     tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
     torch.manual_seed(0)
@@ -74,8 +76,8 @@ def tiny_gpt2_directory(tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_spec(tiny_llama_directory):
     """A function that makes a small run's spec; keywords override its fields."""
-    from private_lora.registry import BACKENDS
-    from private_lora.spec import RunSpec
+    from private_lora.specs.registry import BACKENDS
+    from private_lora.specs.run import RunSpec
 
     def make(**fields):
         values = {

@@ -2,6 +2,6 @@
 
 import sys
 
-from private_lora.cli import main
+from private_lora.cli.main import main
 
 sys.exit(main())

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.backends import load
-from private_lora.errors import UserError
-from private_lora.registry import BACKENDS
+from private_lora.core.errors import UserError
+from private_lora.specs.registry import BACKENDS
 
 MATMUL = [name for name, entry in BACKENDS.items() if entry.kind == "matmul"]
 QUANTIZED = [name for name in MATMUL if BACKENDS[name].quantized]
@@ -166,7 +166,7 @@ def _children(item):
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60), st.integers(1, 40))
 @settings(max_examples=20, deadline=None)
 def test_every_kernel_gives_the_same_integers(kernel, seed, rows, inputs, outputs):
-    from private_lora.backends.arithmetic import ExactProduct
+    from private_lora.backends.clear.arithmetic import ExactProduct
 
     x, weight = integers(seed, (rows, inputs), 8), integers(seed + 1, (inputs, outputs), 8)
     np.testing.assert_array_equal(ExactProduct(weight, 8, kernel)(x), x @ weight)
@@ -191,7 +191,7 @@ def test_a_plan_that_could_wrap_around_is_refused_before_encryption(name):
 
 
 def test_the_bound_is_reached_and_not_passed():
-    from private_lora.backends.base import accumulator_bound
+    from private_lora.backends.contract import accumulator_bound
 
     weight = integers(3, (50, 7), 8)
     worst = np.where(weight[:, np.abs(weight).sum(axis=0).argmax()] < 0, 127, -128)[None]
@@ -200,7 +200,7 @@ def test_the_bound_is_reached_and_not_passed():
 
 
 def test_simulated_wrap_around_is_that_of_27_signed_bits():
-    from private_lora.backends.glwe_simulated import wrap
+    from private_lora.backends.glwe.simulated import wrap
 
     edge = 2**26
     np.testing.assert_array_equal(wrap(np.array([0, edge - 1, edge, -edge, -edge - 1])), [0, edge - 1, -edge, -edge, edge - 1])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from private_lora.backends import load
-from private_lora.backends.base import pack, unpack
-from private_lora.backends.glwe_layout import check_answer, check_key, check_question
+from private_lora.backends.contract import pack, unpack
+from private_lora.backends.glwe.layout import check_answer, check_key, check_question
 
 OTHERS = (0, 1, 2, 2047, 2049, 2**16, 2**27, 2**31, 2**40, 2**63, 2**64 - 1)
 

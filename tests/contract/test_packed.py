@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.backends import load
-from private_lora.backends.base import integer_bits
+from private_lora.backends.contract import integer_bits
 from private_lora.crypto.bits import tile_count
 
 BITS = range(2, 17)
@@ -119,7 +119,7 @@ def test_the_widest_products_take_the_larger_ring_and_are_exact():
 @pytest.mark.parametrize("kernel", ["int8", "float64"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_both_kernels_of_the_server_give_the_same_answer(kernel, bits, monkeypatch):
-    monkeypatch.setattr("private_lora.backends.packed.int8_is_fast", lambda: kernel == "int8")
+    monkeypatch.setattr("private_lora.backends.packed.exact.int8_is_fast", lambda: kernel == "int8")
     x, weight = integers(0, (20, 100), bits), integers(1, (100, 40), bits)
     _, client, server = parties(weight, bits)
     assert server._product.kernel == kernel

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from private_lora.backends import load
-from private_lora.backends.packed import parameters_of
-from private_lora.backends.packed_approx import token_scales
+from private_lora.backends.packed.approx import token_scales
+from private_lora.backends.packed.exact import parameters_of
 from private_lora.crypto.planes import weight_digits
 
 

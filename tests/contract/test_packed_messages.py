@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from private_lora.backends import load
-from private_lora.backends.base import pack, unpack
+from private_lora.backends.contract import pack, unpack
 
 
 def integers(seed, shape):

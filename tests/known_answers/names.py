@@ -11,19 +11,19 @@ from pathlib import Path
 import renamed
 
 from private_lora.backends import load
-from private_lora.backends.base import Plan
-from private_lora.backends.timed import InProcess
-from private_lora.checkpoints import Checkpoint
-from private_lora.config import DEFAULTS, load_study, merge, read_yaml, study_of
-from private_lora.network import protocol_pb2 as messages
-from private_lora.network.freivalds import AnswerCheck
-from private_lora.network.settings import PROTOCOL_VERSION, Expected, Settings, model_identity, plan_json
-from private_lora.products import ProductWeight, backward_weight, forward_weight
-from private_lora.quantization import dequantize_product, quantize_activations, quantize_weight
-from private_lora.registry import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
-from private_lora.session import Quantization
-from private_lora.spec import RunSpec
-from private_lora.training import load_split, prepare, save, train, train_step
+from private_lora.backends.contract import Plan
+from private_lora.network.client.freivalds import AnswerCheck
+from private_lora.network.wire import protocol_pb2 as messages
+from private_lora.network.wire.settings import PROTOCOL_VERSION, Expected, Settings, model_identity, plan_json
+from private_lora.specs.quantization import Quantization
+from private_lora.specs.registry import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from private_lora.specs.run import RunSpec
+from private_lora.split.place import InProcess
+from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight
+from private_lora.split.weights import ProductWeight, backward_weight, forward_weight
+from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
+from private_lora.training.checkpoints import Checkpoint
+from private_lora.training.loop import load_split, prepare, save, train, train_step
 
 __all__ = [
     "ACTIVATION_QUANTIZERS",
@@ -82,15 +82,18 @@ STUDIES = {
 
 def present_config(old: dict) -> dict:
     """A merged configuration of b24a8b2 as the present tree reads it."""
-    return {renamed.SECTIONS.get(key, key): value for key, value in old.items()}
+    present = {renamed.SECTIONS.get(key, key): value for key, value in old.items()}
+    present["memory_mb"] = {renamed.SECTIONS.get(key, key): value for key, value in old["memory_mb"].items()}
+    names = {kind: [renamed.PUBLISHED.get(name, name) for name in listed] for kind, listed in old["publish"].items()}
+    return present | {"publish": names}
 
 
 def present_specs(study) -> dict[str, dict]:
     """All specs of a study by kind (the old tree's names) and run_id; `costs` has one, under the name `costs`."""
     return {
         "runs": study.runs,
-        "networks": study.networks,
-        "latencies": study.latencies,
+        "networks": study.loopbacks,
+        "latencies": study.layers,
         "blocks": study.blocks,
         "costs": {"costs": study.costs},
     }

@@ -3,10 +3,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from private_lora.config import study_of
-from private_lora.dependencies import fingerprint, source_files
-from private_lora.errors import UserError
-from private_lora.study import input_files, relative
+from private_lora.study.config import study_of
+from private_lora.results.fingerprints import fingerprint, source_files
+from private_lora.core.errors import UserError
+from private_lora.study.grid import input_files, relative
 
 try:
     STUDY = study_of(config)
@@ -19,7 +19,7 @@ DATA = f"{RESULTS}/data"
 LOGS = f"{RESULTS}/logs"
 
 # Kinds of records, each with a file of all its rows.
-KINDS = ("convergence", "network", "latency", "block")
+KINDS = ("convergence", "loopback", "layer", "block")
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]

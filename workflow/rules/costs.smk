@@ -4,7 +4,7 @@
 rule costs:
     input:
         **COST_INPUTS,
-        code=code("cost"),
+        code=code("costs.predict"),
     output:
         f"{DATA}/costs.csv",
     log:
@@ -14,4 +14,4 @@ rule costs:
         spec=STUDY.costs.to_json(),
         data=subpath(input.convergence, parent=True),
     shell:
-        "python -m private_lora cost --spec {params.spec:q} --data {params.data} --out {output} > {log} 2>&1"
+        "python -m private_lora costs --spec {params.spec:q} --data {params.data} --out {output} > {log} 2>&1"

@@ -6,7 +6,7 @@ rule prepare:
         "resources/reference/paper_values.csv",
         "resources/reference/fhe_vs_clear_steps.csv",
         "resources/reference/convergence_curves.csv",
-        code=code("publish_data"),
+        code=code("results.prepare"),
     output:
         values=f"{DATA}/published_values.csv",
         curves=f"{DATA}/published_curves.csv",

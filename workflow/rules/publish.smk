@@ -1,7 +1,7 @@
 # Tables and figures from the collected rows alone; a rule for each, because each has a caption of its own in the report.
 # Their code is an input, so editing a figure makes figures again and nothing else.
-TABLE_CODE = code("tables")
-FIGURE_CODE = code("figures")
+TABLE_CODE = code("publish.tables")
+FIGURE_CODE = code("publish.figures")
 
 for table, path in TABLES.items():
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 
-from private_lora.registry import BACKENDS, check_name, load_object
+from private_lora.core.names import check_name, load_object
+from private_lora.specs.registry import BACKENDS
 
 
 def load(name: str, device: str = "cpu", **options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from private_lora.backends.base import ClearBackend
+from private_lora.backends.contract import ClearBackend
 
 
 class SimulatedBackend(ClearBackend):

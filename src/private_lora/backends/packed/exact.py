@@ -1,0 +1,220 @@
+"""`packed`: token-packed RLWE, exact. An encrypted product is a few int8 matrix products, and equals `integer` bit for bit.
+
+Keys are made for one question and forgotten with its answer: the client draws mask seed, secrets and error seed inside
+`encrypt`, so that a pair of mask and secret never occurs twice. Nothing about an answer changes what the client does next.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, fields
+
+import numpy as np
+
+from private_lora.backends.clear.arithmetic import int8_is_fast
+from private_lora.backends.contract import (
+    Backend,
+    Client,
+    Plan,
+    Server,
+    accumulator_bound,
+    check_activations,
+    check_integer_weight,
+    integer_bits,
+)
+from private_lora.backends.packed.messages import PackedAnswer, PackedQuestion, answer_bytes, message_from_bytes
+from private_lora.core.errors import UserError
+from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
+from private_lora.crypto.planes import LARGEST_INPUTS, PlaneProduct, join_digits, weight_digits
+from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
+from private_lora.crypto.sampling import fresh_seed
+
+LARGEST_WEIGHT_BITS = 16
+
+
+@dataclass(frozen=True)
+class WeightNorms:
+    """Public facts about an integer weight (as int8 digits, K x D or K x 2D) that parameters are chosen from.
+
+    l1, l2: largest norms of a column. largest: |entry|. digits: 1, or 2 for weights of more than 8 bits.
+    """
+
+    l1: int
+    l2: float
+    largest: int
+    digits: int
+
+    @classmethod
+    def of(cls, weight: np.ndarray) -> WeightNorms:
+        """Norms of a checked weight; raises ValueError when it cannot be multiplied."""
+        check_integer_weight(weight)
+        bits = integer_bits(weight)
+        if bits > LARGEST_WEIGHT_BITS:
+            raise ValueError(
+                f"weights of {bits} bits are more than the {LARGEST_WEIGHT_BITS} that packed multiplies: use fewer"
+            )
+        if len(weight) > LARGEST_INPUTS:
+            raise ValueError(
+                f"{len(weight)} inputs are more than the {LARGEST_INPUTS} whose int8 products int32 can sum exactly"
+            )
+        absolute = np.abs(weight_digits(weight, bits).astype(np.int32))
+        squares = np.square(absolute).sum(axis=0, dtype=np.int64)
+        return cls(
+            int(absolute.sum(axis=0, dtype=np.int64).max()), float(squares.max()) ** 0.5, int(absolute.max()), 1 + (bits > 8)
+        )
+
+
+class PackedBackend(Backend):
+    """`device` is the server's: with "cuda" it multiplies on the GPU. The client's work is done on the CPU.
+
+    failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: table of caps on log2 Q,
+    `classical` or `quantum`.
+    """
+
+    name = "packed"
+
+    def __init__(self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = "classical"):
+        super().__init__(device)
+        check_cuda(self.name, device)
+        self.failure_log2, self.security = float(failure_log2), security
+
+    def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
+        norms = WeightNorms.of(weight)
+        parameters = choose_exact(norms.l1 * 2 ** (activation_bits - 1), norms.l2, self.failure_log2, self.security)
+        return Plan(
+            self.name,
+            *weight.shape,
+            activation_bits,
+            integer_bits(weight),
+            accumulator_bound(weight, activation_bits),
+            security_bits=SECURITY_BITS,
+            parameters=parameters.report(norms.l2) | {"weight": asdict(norms)},
+        )
+
+    def client(self, plan: Plan, keys: PackedKeys | None = None) -> PackedClient:
+        return PackedClient(plan, keys or PackedKeys())
+
+    def server(self, plan: Plan, weight: np.ndarray) -> PackedServer:
+        return PackedServer(plan, weight, self.device)
+
+    def ciphertext_from_bytes(self, data: bytes) -> PackedQuestion | PackedAnswer:
+        return message_from_bytes(data)
+
+
+def check_cuda(name: str, device: str) -> None:
+    """Nothing; raises UserError when a GPU is asked for and there is none."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"backend {name!r} was asked for device 'cuda' and this machine has no usable CUDA GPU")
+
+
+@dataclass(frozen=True)
+class OneTimeKey:
+    """What decrypts one answer: secrets (int8, B x N), each row's message scale, and its sum if weights have two digits."""
+
+    secrets: np.ndarray = field(repr=False)
+    delta: np.ndarray = field(repr=False)
+    row_sums: np.ndarray | None = field(repr=False)
+
+    def __reduce__(self):
+        raise TypeError("secret keys are not serialized: they stay in the client's process")
+
+
+class PackedKeys:
+    """One-time keys of questions that wait for their answer, by question id."""
+
+    def __init__(self):
+        self.secret: dict[bytes, OneTimeKey] = {}
+
+    def __reduce__(self):
+        raise TypeError("secret keys are not serialized: they stay in the client's process")
+
+
+class PackedClient(Client):
+    """Encrypts rows under keys made for them alone."""
+
+    def __init__(self, plan: Plan, keys: PackedKeys):
+        super().__init__(plan, keys)
+        self.parameters = parameters_of(plan)
+        self._digits = plan.parameters["weight"]["digits"]
+        self._dtype = np.int8 if plan.activation_bits <= 8 else np.int16
+
+    def encrypt(self, x: np.ndarray) -> PackedQuestion:
+        check_activations(self.plan, x)
+        if not len(x):
+            raise ValueError("there are no rows of activations to encrypt")
+        x = np.ascontiguousarray(x, dtype=self._dtype)
+        question_id, mask_seed = os.urandom(16), fresh_seed()
+        secrets = fresh_secrets(fresh_seed(), self.parameters.ring_size, len(x))
+        delta = self.scales(x)
+        bodies = encrypt_rows(x, delta, mask_seed, secrets, fresh_seed(), self.parameters)
+        row_sums = x.sum(axis=1, dtype=np.int64) if self._digits == 2 else None
+        self.keys.secret[question_id] = OneTimeKey(secrets, delta, row_sums)
+        return PackedQuestion(question_id, mask_seed, self.plan.inputs, self.parameters.sent, bodies)
+
+    def scales(self, x: np.ndarray) -> np.ndarray:
+        """Scale of each row's message (T)."""
+        return np.full(len(x), float(self.parameters.delta))
+
+    def decrypt(self, message: PackedAnswer) -> np.ndarray:
+        key = self._key_of(message)
+        digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
+        return digits if self._digits == 1 else join_digits(digits, key.row_sums)
+
+    def phases(self, message: PackedAnswer) -> np.ndarray:
+        """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
+        key = self._key_of(message)
+        return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
+
+    def largest_answer(self, rows: int) -> int:
+        return answer_bytes(rows, self.plan.outputs * self._digits, self.parameters)
+
+    def forget(self, question: PackedQuestion) -> None:
+        self.keys.secret.pop(question.question_id, None)
+
+    def _key_of(self, message: PackedAnswer) -> OneTimeKey:
+        """The key of an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
+        outputs = self.plan.outputs * self._digits
+        if (
+            not isinstance(message, PackedAnswer)
+            or message.body.columns != outputs
+            or message.parameters != self.parameters.sent
+        ):
+            raise ValueError(f"this is no answer for a layer of {self.plan.outputs} outputs under the plan's parameters")
+        key = self.keys.secret.get(message.question_id)
+        if key is None or len(key.delta) != message.body.rows:
+            raise ValueError(
+                "this answer belongs to another key: it answers no question of this client, or was decrypted before"
+            )
+        return self.keys.secret.pop(message.question_id)
+
+
+class PackedServer(Server):
+    """The weight as int8 digits, ready to multiply byte planes."""
+
+    def __init__(self, plan: Plan, weight: np.ndarray, device: str):
+        super().__init__(plan)
+        self.parameters = parameters_of(plan)
+        kernel = "int8" if device != "cpu" or int8_is_fast() else "float64"
+        self._product = PlaneProduct(weight_digits(weight, plan.weight_bits), kernel, device)
+
+    def matmul(self, message: PackedQuestion) -> PackedAnswer:
+        p = self.parameters
+        if not isinstance(message, PackedQuestion) or message.columns != self.plan.inputs or message.parameters != p.sent:
+            raise ValueError(
+                f"this is no question of rows of {self.plan.inputs} values under the plan's parameters for this layer"
+            )
+        masks = mask_tiles(message.mask_seed, p, self.plan.inputs)
+        mask = self._product.rounded(masks, p.log2_q, p.mask_bits)
+        body = self._product.rounded(message.bodies, p.upload_bits, p.body_bits)
+        self.counters.products += 1
+        self.counters.encrypted_products += 1
+        self.counters.int8_operations = self._product.int8_operations
+        return PackedAnswer(message.question_id, p.sent, mask, body)
+
+
+def parameters_of(plan: Plan) -> PackedParameters:
+    """The scheme's parameters out of a plan."""
+    return PackedParameters(**{f.name: plan.parameters[f.name] for f in fields(PackedParameters)})

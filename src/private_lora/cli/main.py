@@ -1,0 +1,225 @@
+"""Command line: `python -m private_lora <command>`, one command per rule of the workflow and the same by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from private_lora.cli import network
+from private_lora.core.errors import UserError
+from private_lora.specs.registry import ACTIVATION_QUANTIZERS, BACKENDS, WEIGHT_QUANTIZERS
+
+# Flags of `finetune` that are fields of its spec, with their type and help.
+FINETUNE_FLAGS = {
+    "model": (str, "built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"),
+    "revision": (str, "commit, tag or branch of a hub model"),
+    "data": (str, "math_problems, codebase, jsonl, hub or random_tokens"),
+    "backend": (str, f"one of {', '.join(BACKENDS)}"),
+    "device": (str, "cpu or cuda"),
+    "activation-quantizer": (str, f"one of {', '.join(ACTIVATION_QUANTIZERS)}"),
+    "weight-quantizer": (str, f"one of {', '.join(WEIGHT_QUANTIZERS)}"),
+    "activation-bits": (int, "2 to 16; not for backend float"),
+    "weight-bits": (int, "2 to 16; not for backend float"),
+    "constant-rows": (str, "exact, or reference for the reference implementation's scale of 1"),
+    "share-inputs": (bool, "layers with the same input (q, k, v; gate, up) are one remote call"),
+    "recompute": (bool, "compute a block's activations again in backward, for less memory"),
+    "blocks": (int, "only the model's first so many transformer blocks"),
+    "weights": (str, "pretrained, or random for measurements of cost"),
+    "learning-rate": (float, "peak learning rate"),
+    "lora-rank": (int, "rank of the adapter"),
+    "steps": (int, "optimizer steps"),
+    "batch-size": (int, "sequences per step"),
+    "sequence-length": (int, "tokens per sequence, padding included"),
+    "train-examples": (int, "training examples"),
+    "eval-examples": (int, "held-out examples for the loss; 0 for none"),
+    "generate-examples": (int, "held-out examples for exact match; 0 for none"),
+    "checkpoint-every": (int, "steps between checkpoints"),
+    "seed": (int, "of data order, adapter and dropout; never of keys"),
+}
+
+
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands; options of `pretrain`, whose module imports torch, only if `command` is that."""
+    parser = argparse.ArgumentParser(prog="private-lora", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
+    network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
+    network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
+    network.add_health(commands.add_parser("health", help="whether a worker serves"))
+    network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
+    network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
+    _add_layer(commands.add_parser("layer", help="time one encrypted linear layer by stage"))
+    _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
+    _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
+    _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
+    _add_collect(commands.add_parser("collect", help="join the records of several runs"))
+    _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
+    pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
+    if command == "pretrain":
+        _add_pretrain(pretrain)
+    for name in ("table", "figure"):
+        _add_published(commands.add_parser(name, help=f"make one {name} from the collected records"), name)
+    return parser
+
+
+def _add_finetune(parser) -> None:
+    parser.add_argument("--spec", help="the whole run as a JSON object; other flags override its fields")
+    parser.add_argument("--out", type=Path, required=True, help="records.csv to write, or a directory for it")
+    parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
+    parser.add_argument("--data-options", type=json.loads, help='JSON, e.g. \'{"path": "problems.jsonl"}\'')
+    parser.add_argument("--backend-options", type=json.loads, help="JSON")
+    for flag, (kind, text) in FINETUNE_FLAGS.items():
+        how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{flag}", help=text, **how)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    network.add_workers(parser)
+    parser.set_defaults(handler=_finetune)
+
+
+def _finetune(args) -> int:
+    from private_lora.data.load import validate_data
+    from private_lora.specs.run import RunSpec
+
+    values = json.loads(args.spec) if args.spec else {}
+    names = [flag.replace("-", "_") for flag in FINETUNE_FLAGS] + ["data_options", "backend_options"]
+    values |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    out = args.out if args.out.suffix == ".csv" else args.out / "records.csv"
+    values.setdefault("run_id", out.parent.name)
+    spec = RunSpec.from_dict(values)
+    validate_data(spec.data, spec.data_options)
+    place = network.place_of(args)
+    from private_lora.training.run import finetune
+
+    checkpoints = args.checkpoints or out.parent / "checkpoints"
+    try:
+        converged = finetune(spec, out, checkpoints, progress=not args.quiet, place=place)
+    finally:
+        if place is not None:
+            place.close()
+    print(f"{'done' if converged else 'diverged'}: {out}")
+    return 0
+
+
+def _add_layer(parser) -> None:
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of LayerSpec")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_layer)
+
+
+def _layer(args) -> int:
+    from private_lora.bench.layer import layer
+    from private_lora.specs.layer import LayerSpec
+
+    layer(LayerSpec.from_json(args.spec), args.out)
+    return 0
+
+
+def _add_block(parser) -> None:
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of BlockSpec")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_block)
+
+
+def _block(args) -> int:
+    from private_lora.bench.block import block
+    from private_lora.specs.block import BlockSpec
+
+    block(BlockSpec.from_json(args.spec), args.out)
+    return 0
+
+
+def _add_costs(parser) -> None:
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of CostSpec")
+    parser.add_argument("--data", type=Path, required=True, help="directory with the collected CSVs")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_costs)
+
+
+def _costs(args) -> int:
+    from private_lora.costs.predict import write_costs
+    from private_lora.specs.costs import CostSpec
+
+    write_costs(CostSpec.from_json(args.spec), args.data, args.out)
+    return 0
+
+
+def _add_prepare(parser) -> None:
+    parser.add_argument("--reference", type=Path, required=True, help="directory of the published values")
+    parser.add_argument("--values", type=Path, required=True)
+    parser.add_argument("--curves", type=Path, required=True)
+    parser.set_defaults(handler=_prepare)
+
+
+def _prepare(args) -> int:
+    from private_lora.results.prepare import collect_published
+
+    collect_published(args.reference, args.values, args.curves)
+    return 0
+
+
+def _add_collect(parser) -> None:
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("files", type=Path, nargs="*")
+    parser.set_defaults(handler=_collect)
+
+
+def _collect(args) -> int:
+    from private_lora.results.recorder import collect
+
+    collect(args.files, args.out)
+    return 0
+
+
+def _add_validate(parser) -> None:
+    parser.add_argument("--config", type=Path, required=True)
+    parser.set_defaults(handler=_validate)
+
+
+def _validate(args) -> int:
+    from private_lora.study.config import load_study
+
+    study = load_study([args.config])
+    runs, measurements = len(study.runs) + len(study.loopbacks), len(study.layers) + len(study.blocks)
+    print(f"{args.config}: {runs} runs, {measurements} measurements of time")
+    return 0
+
+
+def _add_pretrain(parser) -> None:
+    from private_lora.models.pretraining import pretrain
+
+    pretrain.add_arguments(parser)
+    parser.set_defaults(handler=lambda args: pretrain.run(args) or 0)
+
+
+def _add_published(parser, kind: str) -> None:
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="directory with the collected CSVs")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.set_defaults(handler=_table if kind == "table" else _figure)
+
+
+def _table(args) -> int:
+    from private_lora.publish.tables import make_table
+
+    make_table(args.name, args.data, args.out)
+    return 0
+
+
+def _figure(args) -> int:
+    from private_lora.publish.figures import make_figure
+
+    make_figure(args.name, args.data, args.out)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one sentence on standard error when the input cannot be used."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = build_parser(*argv[:1]).parse_args(argv)
+    try:
+        return args.handler(args)
+    except (UserError, json.JSONDecodeError) as error:
+        print(f"private-lora {args.command}: {error}", file=sys.stderr)
+        return 2

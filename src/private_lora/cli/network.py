@@ -1,0 +1,191 @@
+"""Command line of the network: `worker`, how `finetune` finds its workers, and what a trial needs. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import math
+from argparse import BooleanOptionalAction
+from pathlib import Path
+
+# Flags of `worker` that are fields of its spec, with their type and help.
+WORKER_FLAGS = {
+    "model": (str, "built-in name, local directory or hub id, as of the run"),
+    "layers": (str, "transformer blocks to hold, such as 0-7 or 0-3,8-11; default: all"),
+    "revision": (str, "commit, tag or branch of a hub model"),
+    "weights": (str, "pretrained, or random for measurements of cost"),
+    "seed": (int, "of random weights"),
+    "blocks": (int, "only the model's first so many transformer blocks, as of the run"),
+    "backend": (str, "packed, packed_approx or glwe; integer and float see activations in the clear"),
+    "device": (str, "cpu or cuda"),
+    "activation-bits": (int, "2 to 16, as of the run"),
+    "weight-bits": (int, "2 to 16, as of the run"),
+    "weight-quantizer": (str, "as of the run"),
+    "constant-rows": (str, "as of the run"),
+}
+# Flags of `worker` that are limits: field, factor to the field's unit, help.
+MEGABYTE = 2**20
+LIMIT_FLAGS = {
+    "max-message-mb": ("message_bytes", MEGABYTE, "largest message"),
+    "max-memory-mb": ("memory_bytes", MEGABYTE, "all messages in memory at one time"),
+    "max-clients": ("clients", 1, "sessions at one time"),
+    "max-requests": ("requests", 1, "requests at one time, of all clients"),
+    "max-deadline-s": ("deadline_s", 1, "longest deadline that a client may set, in seconds"),
+}
+
+
+def add_worker(parser) -> None:
+    """Arguments of `worker`."""
+    parser.add_argument("--listen", required=True, help="host:port; port 0 takes a free one and prints it")
+    for flag, (kind, text) in WORKER_FLAGS.items():
+        parser.add_argument(f"--{flag}", type=kind, help=text, required=flag in ("model", "backend"))
+    parser.add_argument("--backend-options", type=json.loads, help="JSON, as of the run")
+    parser.add_argument(
+        "--share-inputs", action=BooleanOptionalAction, help="q, k, v are one product, gate, up another, as of the run"
+    )
+    add_tls(parser, "--client-ca", "certificate authority of the clients")
+    parser.add_argument("--metrics", help="host:port of Prometheus metrics; over HTTPS, for clients, unless on loopback")
+    for flag, (_, _, text) in LIMIT_FLAGS.items():
+        parser.add_argument(f"--{flag}", type=float, help=f"limit: {text}")
+    parser.set_defaults(handler=_worker)
+
+
+def add_tls(parser, authority_flag: str, authority_help: str) -> None:
+    """Certificates of one side, or plain text."""
+    parser.add_argument("--tls-cert", type=Path, help="own certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, help="its key (PEM)")
+    parser.add_argument(authority_flag, type=Path, dest="authority", help=f"{authority_help} (PEM)")
+    parser.add_argument("--plaintext", action="store_true", help="no TLS; on loopback addresses only")
+
+
+def add_workers(parser) -> None:
+    """Arguments of `finetune` for workers over a network."""
+    parser.add_argument("--workers", help="host:port,host:port,...: workers that hold the base model's layers; default: none")
+    add_tls(parser, "--worker-ca", "certificate authority of the workers")
+    parser.add_argument(
+        "--check-answers", action=BooleanOptionalAction, default=True, help="Freivalds' check of every exact answer"
+    )
+    parser.add_argument("--rows-per-question", type=int, help="send so many rows at a time, spread over a layer's workers")
+    parser.add_argument("--deadline-s", type=float, default=600.0, help="longest wait for one answer")
+    parser.add_argument("--patience-s", type=float, default=300.0, help="how long to look for a worker before the run stops")
+
+
+def add_loopback(parser) -> None:
+    """Arguments of `loopback`."""
+    parser.add_argument("--spec", required=True, help="JSON object with the fields of LoopbackSpec")
+    parser.add_argument("--out", type=Path, required=True, help="records.csv to write")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="directory of checkpoints")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=_loopback)
+
+
+def add_health(parser) -> None:
+    """Arguments of `health`."""
+    parser.add_argument("--address", required=True, help="host:port of a worker")
+    add_tls(parser, "--worker-ca", "certificate authority of the workers")
+    parser.set_defaults(handler=_health)
+
+
+def place_of(args):
+    """The `RemotePlace` that the arguments of `finetune` ask for; None without workers."""
+    if not args.workers:
+        return None
+    from private_lora.core.errors import UserError
+    from private_lora.network.client.connection import Connection
+    from private_lora.network.client.remote import Asking, RemotePlace
+    from private_lora.network.client.workers import Patience, Workers
+    from private_lora.network.wire.security import Address, tls_or_plaintext
+
+    if args.rows_per_question is not None and args.rows_per_question < 1:
+        raise UserError("--rows-per-question must be at least 1")
+    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca")
+    addresses = [Address.parse(text) for text in args.workers.split(",")]
+    _log()
+    workers = Workers([Connection(address, tls) for address in addresses], Patience(args.deadline_s, args.patience_s))
+    return RemotePlace(workers, Asking(args.check_answers, args.rows_per_question))
+
+
+def _worker(args) -> int:
+    from private_lora.network.wire.security import Address, tls_or_plaintext
+    from private_lora.network.worker.server import serve
+    from private_lora.network.worker.sessions import Limits
+    from private_lora.specs.worker import WorkerSpec
+
+    names = [flag.replace("-", "_") for flag in WORKER_FLAGS] + ["backend_options", "share_inputs"]
+    spec = WorkerSpec(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    given = {field: (getattr(args, flag.replace("-", "_")), factor) for flag, (field, factor, _) in LIMIT_FLAGS.items()}
+    limits = Limits(
+        **{field: type(getattr(Limits, field))(value * f) for field, (value, f) in given.items() if value is not None}
+    )
+    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--client-ca")
+    _log()
+    serve(spec, Address.parse(args.listen), tls, limits, Address.parse(args.metrics) if args.metrics else None)
+    return 0
+
+
+def _loopback(args) -> int:
+    from private_lora.specs.loopback import LoopbackSpec
+
+    spec = LoopbackSpec.from_json(args.spec)
+    _log()
+    from private_lora.bench.loopback import run_on_loopback
+
+    converged = run_on_loopback(spec, args.out, args.checkpoints, progress=not args.quiet)
+    print(f"{'done' if converged else 'diverged'}: {args.out}")
+    return 0
+
+
+def _health(args) -> int:
+    from private_lora.network.client.connection import ask_health
+    from private_lora.network.wire.security import Address, tls_or_plaintext
+
+    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca")
+    status = ask_health(Address.parse(args.address), tls)
+    print(status)
+    return 0 if status == "SERVING" else 1
+
+
+def _log() -> None:
+    """What happens on the network, on standard error."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+def add_certs(parser) -> None:
+    """Arguments of `certs`."""
+    parser.add_argument("--out", type=Path, required=True, help="directory for the six PEM files; nothing is overwritten")
+    parser.add_argument("--host", action="append", default=[], help="name or IP address of a worker's machine; may be repeated")
+    parser.add_argument("--days", type=int, default=365, help="how long the certificates hold")
+    parser.set_defaults(handler=_certs)
+
+
+def _certs(args) -> int:
+    from private_lora.network.tools.certificates import make_certificates
+
+    make_certificates(args.out, args.host, args.days)
+    print(
+        f"{args.out}: worker.pem, worker-key.pem, client-ca.pem for workers; client.pem, client-key.pem, worker-ca.pem for you"
+    )
+    return 0
+
+
+def add_link(parser) -> None:
+    """Arguments of `link`."""
+    parser.add_argument("--listen", required=True, help="host:port; port 0 takes a free one and prints it")
+    parser.add_argument("--to", required=True, help="host:port of the worker")
+    parser.add_argument(
+        "--bandwidth", type=float, default=math.inf, help="bits per second in each direction; default: no limit"
+    )
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds there and back")
+    parser.set_defaults(handler=_link)
+
+
+def _link(args) -> int:
+    import asyncio
+
+    from private_lora.network.tools.link import Link, serve
+    from private_lora.network.wire.security import Address
+
+    listen, target = Address.parse(args.listen), Address.parse(args.to)
+    asyncio.run(serve(Link((listen.host, listen.port), (target.host, target.port), args.bandwidth, args.latency)))
+    return 0

@@ -1,0 +1,279 @@
+"""What the cost model is made of, read from the rows: measured products by shape, and the client's own work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
+from private_lora.models.shapes import Architecture, architecture_of
+from private_lora.results.labels import bits_label
+from private_lora.results.runs import OK, run_metrics, series_of
+from private_lora.specs.block import SHARED_LAYERS
+from private_lora.specs.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT
+
+PLAIN = "plaintext_float32"
+# Its cost is a sum over rows, so that one row times the tokens is what many rows cost.
+PER_ROW = ("glwe",)
+SCHEME = ["backend", "options", "device", "machine", "bits"]
+FEWEST_SHAPES = 4  # as many as the fit has coefficients
+STAGES = ("client_quantize_time_s", *TIMES)
+RUN_METRICS = (
+    *STAGES,
+    *SIZES,
+    "train_time_s",
+    "blocks",
+    "model_blocks",
+    "step_tokens",
+    "share_inputs",
+    "recompute",
+    "lora_rank",
+    "remote_matmuls",
+    "encrypted_matmuls",
+    "peak_memory_bytes",
+    "security_bits",
+)
+RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "device", "machine", "bits", "seed", "status", "basis"]
+RUN_COLUMNS += ["inputs", "steps", "losses", "step_times", *RUN_METRICS]
+
+
+def full_size_runs(convergence: pd.DataFrame) -> pd.DataFrame:
+    """One line per run of the stage full_size and machine: setting, losses and seconds by step, and what it counted once."""
+    rows = convergence[convergence["stage"] == "full_size"]
+    lines = [_run(group) for _, group in rows.groupby(["run_id", "machine"], sort=False)]
+    return pd.DataFrame(lines, columns=RUN_COLUMNS)
+
+
+def _run(rows: pd.DataFrame) -> dict:
+    first = rows.iloc[0]
+    line = {name: first[name] for name in RUN_COLUMNS[:9] if name in first}
+    line |= {"label": first["model"], "model": first["model"].removesuffix(" (random weights)")}
+    line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "basis": first["basis"]}
+    line |= {"status": OK if (rows["status"] == OK).all() else "failed"}
+    line |= run_metrics(rows, RUN_METRICS)
+    losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
+    line |= {"steps": len(times), "losses": tuple(losses), "step_times": tuple(times)}
+    return line | {"inputs": JOINT if line["share_inputs"] == 1 else APART}
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """Seconds that a client's own part of a step takes: base + blocks x block, without and with only the quantization."""
+
+    model: str
+    machine: str
+    tokens: float
+    inputs: str
+    recompute: float
+    lora_rank: float
+    bits: str
+    base_s: float
+    block_s: float
+    base_quantize_s: float
+    block_quantize_s: float
+
+
+def local_works(runs: pd.DataFrame) -> list[LocalWork]:
+    """The local work of each model, machine and setting of which `integer` ran with two numbers of blocks below the whole."""
+    runs = runs[(runs["backend"] == "integer") & (runs["status"] == OK) & (runs["blocks"] < runs["model_blocks"])]
+    remote = runs[list(STAGES)].astype(float).sum(axis=1)
+    runs = runs.assign(own=(runs["train_time_s"].astype(float) - remote) / runs["steps"])
+    runs = runs.assign(quantize=runs["client_quantize_time_s"].astype(float) / runs["steps"])
+    setting = ["model", "machine", "step_tokens", "inputs", "recompute", "lora_rank", "bits"]
+    works = []
+    for key, group in runs.groupby(setting, sort=False):
+        means = group.groupby("blocks")[["own", "quantize"]].mean()
+        if len(means) > 1:
+            works.append(LocalWork(*key, *_line(means["own"], least=0.0), *_line(means["quantize"])))
+    return works
+
+
+def _line(seconds: pd.Series, least: float = -np.inf) -> tuple[float, float]:
+    """Base and slope through the two smallest numbers of blocks; a slope below `least` is noise on a smaller one."""
+    (few, many), (low, high) = seconds.index[:2], seconds.iloc[:2]
+    slope = max((high - low) / (many - few), least)
+    return low - few * slope, slope
+
+
+@dataclass(frozen=True)
+class Local:
+    """A step's local work at the wanted tokens: seconds without quantization, seconds of it, where both come from."""
+
+    own_s: float
+    quantize_s: float
+    recompute: float
+    lora_rank: float
+    basis: str
+    formula: str
+
+
+def local_of(
+    works: list[LocalWork], architecture: Architecture, machine: str, tokens: int, inputs: str, recompute: float | None = None
+) -> Local | None:
+    """The client's own work on a step of the whole model; None where no model was measured on that client's machine.
+
+    Of a model that was not measured: the block's work in proportion to the widths of its layers (inputs + outputs: what norms,
+    activations, LoRA and quantization touch), the base's to vocabulary x hidden (head and loss), from the measured model
+    nearest in size. At other numbers of tokens: in proportion to them, as if sequences kept their length.
+    """
+    client = machine.rpartition(" beside ")[2]
+    works = [w for w in works if w.machine == client and recompute in (None, w.recompute)]
+    if not works:
+        return None
+    work = min(works, key=lambda w: _distance(w, architecture, tokens, inputs))
+    source, share = architecture_of(work.model), tokens / work.tokens
+    widths = _widths(architecture) / _widths(source)
+    head = architecture.vocabulary * architecture.hidden / (source.vocabulary * source.hidden)
+    own = share * (head * work.base_s + architecture.blocks * widths * work.block_s)
+    quantize = share * widths * (work.base_quantize_s + architecture.blocks * work.block_quantize_s)
+    formula = _local_formula(work, architecture, share, inputs, widths, head)
+    basis = "extrapolated" if formula else "measured"
+    return Local(own, quantize, work.recompute, work.lora_rank, basis, formula)
+
+
+def _distance(work: LocalWork, architecture: Architecture, tokens: int, inputs: str) -> tuple:
+    """By size of model, then tokens, then setting: recomputed activations are what a large model needs."""
+    size = abs(np.log(architecture_of(work.model).remote_weights / architecture.remote_weights))
+    return work.model != architecture.name, size, abs(np.log(tokens / work.tokens)), work.inputs != inputs, -work.recompute
+
+
+def _widths(architecture: Architecture) -> int:
+    return sum(k + d for k, d in architecture.layers.values())
+
+
+def _local_formula(work: LocalWork, architecture: Architecture, share: float, inputs: str, widths: float, head: float) -> str:
+    """What stands between the measured local work and the wanted one; empty if nothing does."""
+    said = []
+    if work.model != architecture.name:
+        said.append(f"{work.model}'s, block x {widths:.4g} (layer widths), base x {head:.4g} (vocabulary x hidden)")
+    if share != 1:
+        said.append(f"x {share:.4g} (tokens)")
+    if work.inputs != inputs and any(name in architecture.layers for names in SHARED_LAYERS for name in names):
+        said.append(f"of {work.inputs} inputs")
+    return f"local work: {', '.join(said)}" if said else ""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Measured products of one backend, its options, device, machine and bits, by tokens, inputs and outputs.
+
+    kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES and SIZES (medians).
+    """
+
+    backend: str
+    options: str
+    device: str
+    machine: str
+    bits: str
+    kinds: tuple[str, ...]
+    table: pd.DataFrame
+
+    @property
+    def remote(self) -> bool:
+        """Whether workers multiply; a plaintext product is the client's own."""
+        return self.backend not in PLAINTEXT
+
+    @property
+    def columns(self) -> dict:
+        """The columns of SCHEME."""
+        return {name: getattr(self, name) for name in SCHEME}
+
+    def at(self, tokens: int) -> Shapes | None:
+        """Products at so many tokens; None if there are none."""
+        exact = self.table[self.table["tokens"] == tokens]
+        if len(exact) or self.backend not in PER_ROW:
+            return Shapes(exact) if len(exact) else None
+        rows = self.table.sort_values("tokens").drop_duplicates(["inputs", "outputs"], keep="last")
+        per_token = rows[[*TIMES, *SIZES]].mul(tokens / rows["tokens"], axis=0)
+        return Shapes(rows.assign(**per_token), f"one row of {self.backend} x {tokens} tokens")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Costs of products by inputs and outputs, all at the same tokens. formula: how they came to be, empty if measured."""
+
+    table: pd.DataFrame
+    formula: str = ""
+
+    @cached_property
+    def known(self) -> dict[tuple[int, int], dict]:
+        """Seconds and bytes of the measured shapes."""
+        return {(line["inputs"], line["outputs"]): line for line in self.table.to_dict("records")}
+
+    @cached_property
+    def fits(self) -> dict[str, np.ndarray] | None:
+        """Coefficients of [1, K, D, K D] by metric; None with fewer measured shapes than coefficients."""
+        shapes = self.table[["inputs", "outputs"]].to_numpy(float)
+        if len(shapes) < FEWEST_SHAPES:
+            return None
+        return {metric: fit(shapes, self.table[metric].to_numpy(float)) for metric in (*TIMES, *SIZES)}
+
+    def cost(self, product: Product) -> dict[str, float] | None:
+        """Seconds and bytes of one product: measured, else fitted; None if it can be neither."""
+        shape = product.inputs, product.outputs
+        if shape in self.known:
+            return {metric: self.known[shape][metric] for metric in (*TIMES, *SIZES)}
+        if self.fits is None:
+            return None
+        return {metric: float(features(np.array([shape], float))[0] @ c) for metric, c in self.fits.items()}
+
+
+def features(shapes: np.ndarray) -> np.ndarray:
+    """[1, K, D, K D] of shapes (n x 2: inputs, outputs): n x 4."""
+    k, d = shapes.T
+    return np.stack([np.ones(len(shapes)), k, d, k * d], axis=1)
+
+
+def fit(shapes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Coefficients >= 0 of [1, K, D, K D] with the least squares of relative errors; all 0 where no value is above 0."""
+    from scipy.optimize import nnls  # slow to import, and most tables fit nothing
+
+    shapes, values = shapes[values > 0], values[values > 0]
+    if not len(values):
+        return np.zeros(4)
+    weighted = features(shapes) / values[:, None]
+    scale = weighted.max(axis=0)
+    return nnls(weighted / scale, np.ones(len(values)))[0] / scale
+
+
+def schemes_of(block: pd.DataFrame) -> list[Scheme]:
+    """Every encrypting backend and the plaintext float32 product, as block.csv has them measured."""
+    encrypted = [name for name, entry in BACKENDS.items() if entry.encrypted]
+    rows = block[block["phase"].isin(["forward", "backward"]) & block["backend"].isin([PLAIN, *encrypted])]
+    rows = rows.assign(bits=_bits(rows))
+    found = []
+    for key, group in rows.groupby(SCHEME, sort=False):
+        wide = group.pivot_table("value", ["tokens", "inputs", "outputs"], "metric", aggfunc="median")
+        # A plaintext product has neither encryption nor messages: they take nothing.
+        table = wide.reindex(columns=[*TIMES, *SIZES]).fillna(0.0).reset_index()
+        found.append(Scheme(*key, _kinds(group["layer"]), table))
+    return found
+
+
+def _bits(rows: pd.DataFrame) -> list[str]:
+    """One text for each row; a backend whose cost does not depend on bits has all its widths in one."""
+    labels = [bits_label(a, w) for a, w in zip(rows["activation_bits"], rows["weight_bits"], strict=True)]
+    labels = pd.Series(labels, index=rows.index, dtype=object)
+    labels[rows["backend"] == PLAIN] = ""
+    for name in PER_ROW:
+        chosen = rows["backend"] == name
+        labels[chosen] = ", ".join(sorted(set(labels[chosen])))
+    return list(labels)
+
+
+def _kinds(layers: pd.Series) -> tuple[str, ...]:
+    """Which of `apart` and `joint` the layers were measured in."""
+    shared = {name for names in SHARED_LAYERS for name in names}
+    names = set(layers)
+    joint = any("+" in name for name in names)
+    # o and down are a product of their own either way.
+    apart = not joint or bool(names & shared)
+    return tuple(kind for kind, there in ((APART, apart), (JOINT, joint)) if there)
+
+
+def known_architecture(model: str) -> Architecture | None:
+    """The architecture of a model by its name in the rows; None for a user's own, whose config.json the rows do not hold."""
+    return architecture_of(model) if model in (*ARCHITECTURES, *BUILT_IN_MODELS) else None

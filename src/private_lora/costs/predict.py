@@ -1,0 +1,151 @@
+"""The cost model: what a private training step of a real model takes, from measured parts, and how well that holds.
+
+A step is the client's own work, and for every remote product encryption, the server's product, decryption and the messages.
+Products come from the stage `block`, the client's own work from `integer` runs of one and two blocks; the whole steps measured
+in the stage `full_size` are predicted from these and compared, and never fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from private_lora.core.files import atomic_path
+from private_lora.costs.inputs import (
+    PLAIN,
+    Local,
+    LocalWork,
+    Scheme,
+    Shapes,
+    full_size_runs,
+    known_architecture,
+    local_of,
+    local_works,
+    schemes_of,
+)
+from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Work, predict, products_of
+from private_lora.models.shapes import Architecture, architecture_of
+from private_lora.results.reader import Data
+from private_lora.results.runs import OK
+from private_lora.results.schema import COST_COLUMNS
+from private_lora.specs.costs import CostSpec
+
+IN_PROCESS = "in process"
+FITTED = "other shapes: non-negative least squares of relative errors, [1, K, D, K D] over {} measured shapes"
+# What computes a training run's products, by the run's backend, where the block measurement calls it something else.
+MEASURED_AS = {"float": PLAIN}
+
+
+def write_costs(spec: CostSpec, data: str | Path, out: str | Path) -> None:
+    """Write costs.csv from convergence.csv and block.csv in the directory `data`; all or nothing."""
+    table = costs(spec, Data(data))
+    with atomic_path(Path(out)) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def costs(spec: CostSpec, data: Data) -> pd.DataFrame:
+    """One line per prediction, and one per measured whole step beside what the model predicts for it; columns COST_COLUMNS.
+
+    What cannot be predicted, because no product at those tokens or no client's own work was measured, has no line.
+    """
+    runs = full_size_runs(data.convergence)
+    works, schemes = local_works(runs), schemes_of(data.block_of_all_machines)
+    lines = [*_predictions(spec, works, schemes), *_validations(spec, runs, works, schemes)]
+    return pd.DataFrame(lines, columns=list(COST_COLUMNS))
+
+
+def _predictions(spec: CostSpec, works: list[LocalWork], schemes: list[Scheme]) -> Iterator[dict]:
+    for model in spec.models:
+        architecture = architecture_of(model)
+        shares = products_of(architecture, JOINT, 1) != products_of(architecture, APART, 1)
+        for scheme in schemes:
+            for tokens in spec.tokens:
+                for inputs in scheme.kinds if shares else (APART,):
+                    yield from _of_setting(spec, architecture, scheme, tokens, inputs, works)
+
+
+def _of_setting(
+    spec: CostSpec, architecture: Architecture, scheme: Scheme, tokens: int, inputs: str, works: list[LocalWork]
+) -> Iterator[dict]:
+    """Lines of one scheme at one batch: for each network and number of workers, or one where nothing is sent."""
+    local = local_of(works, architecture, scheme.machine, tokens, inputs)
+    found = step_work(architecture, scheme, scheme.at(tokens), tokens, inputs, local)
+    if found is None:
+        return
+    work, columns = found
+    columns |= scheme.columns | {"kind": PREDICTION, "model": architecture.name, "basis": "extrapolated"}
+    if not work.remote:
+        yield columns | predict(work, None, 1, spec.prices)
+        return
+    for network in spec.networks:
+        for workers in spec.workers:
+            line = columns | predict(work, network, workers, spec.prices)
+            line |= {"network": network["name"], "workers": workers}
+            line |= {key: network[key] for key in ("bandwidth_bits_per_s", "latency_s")}
+            if workers > 1:
+                line["formula"] = _joined(line["formula"], f"server / {workers}, upload x {workers}")
+            yield line
+
+
+def step_work(
+    architecture: Architecture, scheme: Scheme, shapes: Shapes | None, tokens: int, inputs: str, local: Local | None
+) -> tuple[Work, dict] | None:
+    """The work of a step of the whole model, and columns that say how it came about; None if a part of it is not known."""
+    if shapes is None or local is None:
+        return None
+    products = products_of(architecture, inputs, architecture.blocks)
+    each = [(product, shapes.cost(product)) for product in products]
+    if any(cost is None for _, cost in each):
+        return None
+    sums = {name: sum(product.times * cost[name] for product, cost in each) for name in each[0][1]}
+    fitted = any((product.inputs, product.outputs) not in shapes.known for product in products)
+    calls = sum(product.times for product in products) if scheme.remote else 0
+    quantize = local.quantize_s if scheme.remote else 0.0
+    stages = (sums["encrypt_time_s"], sums["matmul_time_s"], sums["decrypt_time_s"])
+    sizes = (sums["upload_ciphertext_bytes"], sums["download_ciphertext_bytes"])
+    work = Work(tokens, local.own_s, quantize, *stages, *sizes, calls, scheme.remote)
+    formula = _joined(shapes.formula, FITTED.format(len(shapes.table)) if fitted else "", local.formula)
+    columns = {"blocks": architecture.blocks, "inputs": inputs, "recompute": local.recompute, "lora_rank": local.lora_rank}
+    columns |= {"products_basis": "extrapolated" if fitted or shapes.formula else "measured", "local_basis": local.basis}
+    return work, columns | {"formula": formula}
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+def _validations(spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], schemes: list[Scheme]) -> Iterator[dict]:
+    """A line for each measured whole step: measured and predicted seconds, and the error over the measured."""
+    whole = runs[(runs["blocks"] == runs["model_blocks"]) & (runs["status"] == OK)]
+    for _, run in whole.iterrows():
+        line = {name: run[name] for name in ("run_id", "model", "backend", "device", "machine", "bits", "inputs", "blocks")}
+        line |= {"kind": VALIDATION, "options": run["variant"], "network": IN_PROCESS, "tokens": run["step_tokens"]}
+        line |= {"recompute": run["recompute"], "lora_rank": run["lora_rank"], "basis": "measured"}
+        line["measured_step_time_s"] = measured = float(np.median(run["step_times"]))
+        found = _predicted(run, works, schemes)
+        if found is None:
+            yield line | {"formula": "not predicted: its products or its client's own work were not measured by themselves"}
+            continue
+        work, columns = found
+        line |= columns | _without_money(predict(work, None, 1, spec.prices)) | {"basis": "extrapolated + measured"}
+        yield line | {"relative_error": line["step_time_s"] / measured - 1}
+
+
+def _without_money(line: dict) -> dict:
+    """A prediction of what ran in one process, where nobody was paid and nothing was sent."""
+    return {name: value for name, value in line.items() if not name.startswith("money") and name != "currency"}
+
+
+def _predicted(run, works: list[LocalWork], schemes: list[Scheme]) -> tuple[Work, dict] | None:
+    """The work of a measured run, from parts of the same machine, backend, options, bits and tokens."""
+    architecture = known_architecture(run["model"])
+    wanted = (MEASURED_AS.get(run["backend"], run["backend"]), run["variant"], run["device"], run["machine"])
+    found = [s for s in schemes if (s.backend, s.options, s.device, s.machine) == wanted and run["bits"] in s.bits.split(", ")]
+    if architecture is None or not found:
+        return None
+    tokens, inputs = int(run["step_tokens"]), run["inputs"]
+    local = local_of(works, architecture, run["machine"], tokens, inputs, run["recompute"])
+    return step_work(architecture, found[0], found[0].at(tokens), tokens, inputs, local)

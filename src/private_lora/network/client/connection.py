@@ -1,0 +1,201 @@
+"""The client's connection to one worker: handshake, questions, and the bytes of both."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+
+from private_lora.network.wire import protocol_pb2 as messages
+from private_lora.network.wire.parts import LARGEST_PART, REQUEST_ID_BYTES, BrokenStream, parts_of, read_data, read_header
+from private_lora.network.wire.protocol_pb2_grpc import WorkerStub
+from private_lora.network.wire.security import Address, Tls, client_channel
+from private_lora.network.wire.settings import PROTOCOL_VERSION
+
+OPTIONS = [
+    # A handshake is one message with a line for every product.
+    ("grpc.max_receive_message_length", max(LARGEST_PART, 2**24)),
+    # A worker whose machine vanished is noticed while its answer is waited for.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # How soon a worker that was restarted is tried again.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]
+HANDSHAKE_S = 30.0
+GOODBYE_S = 2.0
+HEALTH_S = 5.0
+LONGEST_REASON = 500
+REST_S, LONGEST_REST_S = 5.0, 120.0
+# Where asking again, here or elsewhere, may help. Everything else is the worker's last word.
+TRANSIENT = frozenset(
+    getattr(grpc.StatusCode, name)
+    for name in (
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+        "RESOURCE_EXHAUSTED",
+        "ABORTED",
+        "UNKNOWN",
+        "INTERNAL",
+        "NOT_FOUND",
+    )
+)
+
+
+# gRPC calls a worker whose certificate we do not trust unavailable.
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+
+
+class Unreachable(Exception):
+    """No answer now; there may be one later, or elsewhere."""
+
+
+class Refused(Exception):
+    """The worker will not serve this, however often it is asked."""
+
+
+class Connection:
+    """One worker. holds: names of our products that it has. sent_bytes, received_bytes: of all messages, as serialized.
+
+    opening: to be held while a session is opened, because several questions may find that there is none.
+    """
+
+    def __init__(self, address: Address, tls: Tls | None):
+        self.address, self.is_encrypted = address, tls is not None
+        self.session_id: bytes | None = None
+        self.holds: set[str] = set()
+        self._rest_s = self._resting_until = 0.0
+        self.sent_bytes = self.received_bytes = 0
+        self.opening, self._sending, self._counting = threading.Lock(), threading.Lock(), threading.Lock()
+        self._material_id: bytes | None = None
+        self._channel = client_channel(address, tls, OPTIONS)
+        self._stub = WorkerStub(self._channel)
+
+    @staticmethod
+    def new_request_id() -> bytes:
+        """Of a question that was never sent."""
+        return os.urandom(REQUEST_ID_BYTES)
+
+    def open(self) -> messages.Welcome:
+        """Shake hands; raises Unreachable, or Refused on another protocol version."""
+        hello = messages.Hello(protocol_version=PROTOCOL_VERSION)
+        with self._failures():
+            welcome = self._stub.Open(hello, timeout=HANDSHAKE_S)
+        self._count(sent=hello.ByteSize(), received=welcome.ByteSize())
+        if welcome.protocol_version != PROTOCOL_VERSION:
+            raise Refused(f"it speaks protocol version {welcome.protocol_version} and this client version {PROTOCOL_VERSION}")
+        self.session_id, self._material_id = welcome.session_id, None
+        self._limits = welcome.largest_message, welcome.longest_deadline_s
+        return welcome
+
+    def send_material(self, material: Callable, deadline_s: float) -> None:
+        """The client's public material, once a session. material: gives it, or None where the backend needs none."""
+        with self._sending:
+            public = material()
+            if public is None or public.key_id == self._material_id:
+                return
+            parts = self._counted(parts_of(public.to_bytes(), session_id=self.session_id))
+            with self._failures():
+                self._stub.Accept(parts, timeout=self._timeout(deadline_s))
+            self._material_id = public.key_id
+
+    def multiply(
+        self, product: str, request_id: bytes, question: bytes, deadline_s: float, largest_answer: int
+    ) -> tuple[bytearray, messages.Work]:
+        """The answer to a question, of at most so many bytes; raises Unreachable or Refused."""
+        if len(question) > self._limits[0]:
+            raise Refused(
+                f"a question of {len(question)} bytes for layer {product} is larger than the {self._limits[0]} that it takes: "
+                "start it with a larger --max-message-mb, or send fewer rows at a time (--rows-per-question)"
+            )
+        header = {"session_id": self.session_id, "request_id": request_id, "product": product}
+        with self._failures():
+            call = self._stub.Multiply(self._counted(parts_of(question, **header)), timeout=self._timeout(deadline_s))
+            answers = self._received(call)
+            try:
+                first = read_header(answers)
+                if first.size > largest_answer:
+                    raise BrokenStream(f"it announces {first.size} bytes where an answer has at most {largest_answer}")
+                return read_data(answers, first.size), first.work
+            except BrokenStream as error:
+                raise Refused(f"its answer cannot be read: {error}") from None
+            finally:
+                call.cancel()  # of a stream that goes on; nothing happens to one that has ended
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether others are preferred at present."""
+        return time.monotonic() < self._resting_until
+
+    def rest(self) -> None:
+        """Prefer others for a while, each time twice as long: asking a worker that hangs costs a deadline."""
+        if not self.is_resting:  # otherwise another question has just failed for the same reason
+            self._rest_s = min(LONGEST_REST_S, 2 * self._rest_s or REST_S)
+        self._resting_until = time.monotonic() + self._rest_s
+
+    def wake(self) -> None:
+        """It answered."""
+        self._rest_s = self._resting_until = 0.0
+
+    def close(self) -> None:
+        """Say goodbye, if anybody listens, and end."""
+        if self.session_id is not None:
+            with suppress(grpc.RpcError):  # it forgets us by itself too
+                self._stub.Close(messages.Goodbye(session_id=self.session_id), timeout=GOODBYE_S)
+        self.session_id = None
+        self._channel.close()
+
+    def _timeout(self, deadline_s: float) -> float:
+        return min(deadline_s, self._limits[1])
+
+    def _counted(self, parts: Iterator[messages.Part]) -> Iterator[messages.Part]:
+        for part in parts:
+            self._count(sent=part.ByteSize())
+            yield part
+
+    def _received(self, parts: Iterator[messages.Part]) -> Iterator[messages.Part]:
+        for part in parts:
+            self._count(received=part.ByteSize())
+            yield part
+
+    def _count(self, sent: int = 0, received: int = 0) -> None:
+        with self._counting:
+            self.sent_bytes += sent
+            self.received_bytes += received
+
+    @contextmanager
+    def _failures(self):
+        """Turn a gRPC status into Unreachable or Refused. A worker that does not know us was restarted: shake hands anew."""
+        session_id = self.session_id
+        try:
+            yield
+        except grpc.RpcError as error:
+            code, details = error.code(), _one_line(error.details() or "no reason given")
+            # Another thread may have shaken hands meanwhile.
+            if code == grpc.StatusCode.NOT_FOUND and self.session_id == session_id:
+                self.session_id = None
+            lasting = code not in TRANSIENT or UNTRUSTED in details
+            raise (Refused if lasting else Unreachable)(f"{code.name}: {details}") from None
+
+
+def _one_line(text: str) -> str:
+    """What a worker wrote, fit for a log and a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_REASON])
+
+
+def ask_health(address: Address, tls: Tls | None) -> str:
+    """What a worker's health service says, `SERVING` if all is well; a status's name if nobody answers."""
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with client_channel(address, tls, OPTIONS) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=HEALTH_S)
+        except grpc.RpcError as error:
+            return error.code().name
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -1,0 +1,173 @@
+"""The data owner's side: every worker, what each holds, and questions that reach one of them whatever happens to the others."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from private_lora.backends.contract import Counters
+from private_lora.core.errors import Interrupted, UserError
+from private_lora.network.client.connection import Connection, Refused, Unreachable
+from private_lora.network.wire import protocol_pb2 as messages
+from private_lora.network.wire.settings import Expected, Settings, compare_products, compare_settings
+
+log = logging.getLogger(__name__)
+GO_ON = "start one that holds it and run again, which goes on from the last step"
+# A worker answers one request id only so many times (`Limits.repeats`), also when its answers were lost on the way.
+ATTEMPTS_OF_AN_ID = 4
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the client waits. deadline_s: for one answer. total_s: for any worker, before the run is interrupted."""
+
+    deadline_s: float = 600.0
+    total_s: float = 300.0
+
+
+class Workers:
+    """Connections to all workers of a run.
+
+    counters: round trips, retries, rejected answers and bytes. A worker is `dropped`, with a reason, for the rest of the run
+    when it gave a wrong answer or refuses what it agreed to; one that cannot be reached rests, and is asked again.
+    """
+
+    def __init__(self, connections: list[Connection], patience: Patience):
+        self.connections, self._patience = connections, patience
+        self.counters = Counters()
+        self.dropped: dict[str, str] = {}
+        self._settings: Settings | None = None
+        self._expected: dict[str, Expected] = {}
+        self._lock = threading.Lock()
+
+    def connect(self, settings: Settings, expected: dict[str, Expected]) -> None:
+        """Shake hands with every worker; raises UserError when one holds something else, or a product has no worker.
+
+        Workers that cannot be reached are waited for only while products are without any.
+        """
+        self._settings, self._expected = settings, expected
+        deadline, attempt = time.monotonic() + self._patience.total_s, 0
+        while True:
+            reasons = [self._try_to_open(c) for c in self.connections if c.session_id is None]
+            orphan = next((name for name in expected if not self.holders(name)), None)
+            if orphan is None:
+                return
+            unreachable = [reason for reason in reasons if reason]
+            if not unreachable:
+                raise UserError(
+                    f"no worker holds layer {orphan}: start one with its block in --layers, and --share-inputs as here"
+                )
+            if time.monotonic() > deadline:
+                raise Interrupted(f"no worker for layer {orphan} after {self._patience.total_s:g} s: {unreachable[0]}")
+            self._pause(attempt)
+            attempt += 1
+
+    def _try_to_open(self, connection: Connection) -> str | None:
+        """None, or why the worker could not be reached."""
+        try:
+            self.open(connection)
+        except Unreachable as error:
+            log.warning("worker %s cannot be reached: %s", connection.address, error)
+            return f"worker {connection.address}: {error}"
+        except Refused as error:
+            raise UserError(f"worker {connection.address} refuses: {error}") from None
+        return None
+
+    def open(self, connection: Connection) -> None:
+        """A session with one worker, its side compared with ours; raises UserError on any difference."""
+        connection.holds = set()  # until it has shown them: another thread may look meanwhile
+        welcome = connection.open()
+        compare_settings(str(connection.address), Settings.from_message(welcome.settings), self._settings)
+        connection.holds = compare_products(str(connection.address), welcome.products, self._expected)
+
+    def holders(self, product: str) -> list[Connection]:
+        """Workers that hold a product and were not dropped."""
+        return [c for c in self.connections if product in c.holds and str(c.address) not in self.dropped]
+
+    def drop(self, connection: Connection, reason: str) -> None:
+        """Never ask this worker again in this run. It is not told."""
+        with self._lock:
+            self.dropped[str(connection.address)] = reason
+        log.warning("worker %s is dropped: %s", connection.address, reason)
+
+    def ask(
+        self, product: str, question: bytes, first: int, material: Callable, largest_answer: int
+    ) -> tuple[bytes, messages.Work, Connection]:
+        """Answer, what was done for it, and by whom: from holder number `first` or, if that fails, whoever can.
+
+        largest_answer: in bytes. What is sent again is the same bytes: a request is idempotent. Raises Interrupted when nobody
+        answers in time.
+        """
+        request_id, begin, attempt = Connection.new_request_id(), time.monotonic(), 0
+        while True:
+            holders = self.holders(product)
+            if not holders:
+                raise Interrupted(f"no worker is left for layer {product}: {self._losses()}; {GO_ON}")
+            ready = [c for c in holders if not c.is_resting] or holders
+            connection = ready[(first + attempt) % len(ready)]
+            reason = self._attempt(connection, product, request_id, question, material, largest_answer)
+            if not isinstance(reason, str):
+                return *reason, connection
+            with self._lock:
+                self.counters.retries += 1
+            if time.monotonic() - begin > self._patience.total_s:
+                raise Interrupted(
+                    f"no answer for layer {product} in {self._patience.total_s:g} s: "
+                    f"worker {connection.address}: {reason}; {GO_ON}"
+                )
+            attempt += 1
+            if attempt % ATTEMPTS_OF_AN_ID == 0:
+                request_id = Connection.new_request_id()
+            if attempt % len(holders) == 0:
+                self._pause(attempt // len(holders) - 1)
+
+    def _losses(self) -> str:
+        """Why workers were dropped."""
+        return "; ".join(f"{address} ({reason})" for address, reason in self.dropped.items()) or "nobody holds it any more"
+
+    def _attempt(
+        self, connection, product, request_id, question, material, largest_answer
+    ) -> tuple[bytes, messages.Work] | str:
+        """The answer, or why there is none."""
+        try:
+            with connection.opening:
+                if connection.session_id is None:
+                    self.open(connection)
+            # Dropped, or restarted with other layers, since it was chosen.
+            if connection not in self.holders(product):
+                return "it does not hold the layer any more"
+            connection.send_material(material, self._patience.deadline_s)
+            answer, work = connection.multiply(product, request_id, question, self._patience.deadline_s, largest_answer)
+        except Unreachable as error:
+            connection.rest()
+            log.warning("worker %s, layer %s: %s; trying again", connection.address, product, error)
+            return str(error)
+        except (Refused, UserError) as error:
+            self.drop(connection, str(error))
+            return str(error)
+        connection.wake()
+        with self._lock:
+            self.counters.round_trips += 1
+        return answer, work
+
+    def count_traffic(self) -> None:
+        """Bring the counters of bytes up to date."""
+        with self._lock:
+            self.counters.sent_bytes = sum(c.sent_bytes for c in self.connections)
+            self.counters.received_bytes = sum(c.received_bytes for c in self.connections)
+
+    def close(self) -> None:
+        """Say goodbye to every worker that listens."""
+        for connection in self.connections:
+            connection.close()
+
+    @staticmethod
+    def _pause(attempt: int) -> None:
+        """Exponential back-off with jitter."""
+        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2**attempt)
+        time.sleep(longest * random.uniform(0.5, 1.0))

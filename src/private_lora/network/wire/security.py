@@ -1,0 +1,95 @@
+"""Addresses and TLS: who may talk to whom. Without certificates only on loopback, and only if asked for by name."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from private_lora.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Address:
+    """Host and port; an IPv6 host is written in brackets."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`host:port`; raises UserError otherwise."""
+        host, colon, port = text.strip().rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise UserError(f"address {text!r} is not of the form host:port, such as 127.0.0.1:7001")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody on another machine can be at the other end."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files of one side, PEM. authority: that signed the other side's certificates."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def read(self) -> tuple[bytes, bytes, bytes]:
+        """Authority, key and certificate; raises UserError, naming the file, when one cannot be read."""
+        contents = []
+        for path in (self.authority, self.key, self.certificate):
+            try:
+                contents.append(Path(path).read_bytes())
+            except OSError as error:
+                raise UserError(f"cannot read {path}: {error.strerror}; `private-lora certs` makes a set to try") from None
+        return tuple(contents)
+
+
+def tls_or_plaintext(certificate, key, authority, plaintext: bool, authority_flag: str) -> Tls | None:
+    """TLS from three files, or None for plain text; raises UserError when neither or both, or a part of it, is asked for."""
+    given = [value for value in (certificate, key, authority) if value]
+    if plaintext and given:
+        raise UserError("--plaintext and certificates exclude each other: leave one out")
+    if plaintext:
+        return None
+    if len(given) < 3:
+        raise UserError(f"give --tls-cert, --tls-key and {authority_flag}, or --plaintext on a loopback address")
+    return Tls(Path(certificate), Path(key), Path(authority))
+
+
+def check_plaintext(address: Address, tls: Tls | None) -> None:
+    """Nothing; raises UserError for plain text on an address that other machines may reach."""
+    if tls is None and not address.is_loopback:
+        raise UserError(f"{address} is not a loopback address: plain text is refused there, give certificates")
+
+
+def server_credentials(tls: Tls | None) -> grpc.ServerCredentials | None:
+    """Of a worker: clients must show a certificate of its authority."""
+    if tls is None:
+        return None
+    authority, key, certificate = tls.read()
+    return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=True)
+
+
+def client_channel(address: Address, tls: Tls | None, options: list[tuple]) -> grpc.Channel:
+    """A channel to a worker, which must show a certificate of our authority for its host."""
+    check_plaintext(address, tls)
+    if tls is None:
+        return grpc.insecure_channel(str(address), options)
+    authority, key, certificate = tls.read()
+    return grpc.secure_channel(str(address), grpc.ssl_channel_credentials(authority, key, certificate), options)

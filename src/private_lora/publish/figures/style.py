@@ -1,0 +1,155 @@
+"""What the figures share: palette, panels, legends, and the record of every plotted point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from private_lora.results.labels import join_basis
+
+# Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#888888"
+
+PAIR_COLOURS = {"float": BLACK, "DTok-SC": BLUE, "DTen-ST": ORANGE, "ST-ST": GREEN, "Sym": PURPLE}
+BACKEND_COLOURS = {
+    "float": BLACK,
+    "integer": BLUE,
+    "packed": GREEN,
+    "packed_approx": ORANGE,
+    "packed_simulated": GREY,
+    "glwe_simulated": SKY,
+    "glwe": VERMILLION,
+    "concrete_ml": PURPLE,
+}
+PLAINTEXT_COLOURS = {
+    "plaintext_float32": BLACK,
+    "plaintext_float64": GREY,
+    "plaintext_bf16": PURPLE,
+    "plaintext_int8": BLUE,
+}
+PAIR_MARKERS = {"float": "", "DTok-SC": "o", "DTen-ST": "s", "ST-ST": "^", "Sym": "D"}
+BITS_STYLES = {
+    4: (0, (1, 1)),
+    6: (0, (3, 1, 1, 1, 1, 1)),
+    7: (0, (5, 1, 1, 1)),
+    8: (0, (4, 1.5)),
+    12: (0, (8, 2)),
+    16: "solid",
+}
+PUBLISHED = "published (Llama-3.2-1B, orca-math)"
+RUNNING_MEAN = "running mean of train loss (nats)"
+POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis"]
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e5e5",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.3,
+    "figure.dpi": 100,
+    "pdf.fonttype": 42,
+}
+
+
+class Points:
+    """Every point that a figure plots, one line per point, for the CSV beside it."""
+
+    def __init__(self):
+        self._parts: list[pd.DataFrame] = []
+
+    def add(self, panel: str, series: str, x, y, basis: str, low=np.nan, high=np.nan) -> None:
+        """Record points of one series; `low` and `high` are the ends of the drawn spread."""
+        part = pd.DataFrame({"x": np.atleast_1d(x), "y": np.atleast_1d(y)})
+        part = part.assign(panel=panel, series=series, y_min=low, y_max=high, basis=basis)
+        self._parts.append(part[POINT_COLUMNS])
+
+    def frame(self) -> pd.DataFrame:
+        """All recorded points; empty, with its columns, when a figure had no data."""
+        return pd.concat(self._parts, ignore_index=True) if self._parts else pd.DataFrame(columns=POINT_COLUMNS)
+
+
+def panels(rows: int, columns: int, height: float = 2.6, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of report width (9 inches) and its axes, always as a 2-D array."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(9, height * rows), squeeze=False, layout="constrained", **options)
+    return figure, axes
+
+
+def name_row(ax: Axes, text: str) -> None:
+    """Write what a whole row of panels shows above the title of its first one."""
+    # Not in the layout: it may reach over the next panel, whose title leaves this line free.
+    ax.text(0, 1.14, text, transform=ax.transAxes, fontsize=9).set_in_layout(False)
+
+
+def say_no_data(ax: Axes) -> None:
+    """Write `no data` into an empty panel, and take its ticks away."""
+    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.xaxis.set_major_locator(NullLocator())
+    ax.yaxis.set_major_locator(NullLocator())
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def log_y(ax: Axes) -> None:
+    """Logarithmic y axis, labelled in plain numbers, also between decades where it spans only one or two."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    if high / low > 100:
+        return
+    few = high / low > 8
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1, 1.5, 2, 3, 4, 5, 6, 8), numticks=20))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 5) -> None:
+    """One legend under all panels, each label once: it can cover no data there."""
+    handles = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=min(columns, len(handles)),
+            fontsize=8,
+            frameon=False,
+        )
+
+
+def study_name(runs: pd.DataFrame) -> str:
+    """`ours: model, data (basis)`, for the title of a panel that shows these runs; with their variant if all have the same."""
+    if not len(runs):
+        return "this study"
+    variants = set(runs["variant"])
+    names = [runs["model"].iloc[0], runs["dataset"].iloc[0], *(variants if len(variants) == 1 else ())]
+    return f"ours: {', '.join(name for name in names if name)} ({join_basis(runs['basis'])})"
+
+
+def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path) -> None:
+    """Write `out` (a .png, 150 dpi), and beside it the .pdf and the plotted points as .csv."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+    # Without a creation date the same data give the same bytes.
+    figure.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None})
+    points.to_csv(out.with_suffix(".csv"), index=False)
+    plt.close(figure)

@@ -1,0 +1,162 @@
+"""Table of published numbers beside ours: same normalisation, with source, certainty and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from private_lora.publish.tables.comparison_costs import COST_PARTS
+from private_lora.publish.tables.comparison_lines import COLUMNS, nothing, our_side, published_line, published_rows, run_name
+from private_lora.publish.tables.convergence import final_runs, mean_of_finite
+from private_lora.publish.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.results.reader import Data
+from private_lora.results.runs import OK, rows_of, series_of, twin
+
+CONVERGENCE_STUDY = "Llama-3.2-1B on orca-math, 2,500 steps of 4 x 128 tokens, one seed"
+# (configuration, metric) of published values that others are divided by.
+RATIO_BASES = {
+    ("7-bit DTok-SC, 1479 examples x 64 tokens", "test_perplexity_before"),
+    ("7-bit clear", "mean_train_loss"),
+}
+FIVE_STEPS = "Llama-3.2-1B at 7 bits, 5 steps, batch 1 x 64 tokens; padding counted"
+
+
+def published_comparison(data: Data) -> pd.DataFrame:
+    """Each published number beside ours where there is one: published, ours, ratio, and what differs.
+
+    A published number without a counterpart in the data keeps its row, with ours empty and the reason in `not_checked`.
+    """
+    lines = []
+    for part in (_convergence, _perplexity, _five_steps, *COST_PARTS, _noise):
+        lines += list(part(data))
+    lines += _rest(data, lines)
+    table = pd.DataFrame(lines).reindex(columns=COLUMNS)
+    table["ratio_ours_to_published"] = table["ours"].astype(float) / table["published"].astype(float)
+    table.attrs["notes"] = [
+        "published: a number read in the paper's code, documentation or stored notebook outputs, with its "
+        "certainty; ours: this study, with its basis. Both were normalised in the same way.",
+        "not checked: why nothing of ours stands beside a published number.",
+    ]
+    return table
+
+
+def _rest(data: Data, lines: list[dict]) -> Iterator[dict]:
+    """The published values that no line is about: bases of the ratios, and what no run of ours could be put beside."""
+    seen = {(line["published_setting"], line["metric"]) for line in lines}
+    rows = data.published_values
+    for _, row in rows[rows["step"].isna()].iterrows():
+        if (row["configuration"], row["metric"]) in seen:
+            continue
+        is_base = (row["configuration"], row["metric"]) in RATIO_BASES
+        reason = "the base of a ratio in another line" if is_base else "these records have nothing comparable"
+        yield published_line(row["metric"].replace("_", " "), row, "none", 1.0, row["unit"]) | nothing(reason)
+
+
+def _convergence(data: Data) -> Iterator[dict]:
+    """Final running-mean training loss over that of the same study's float run."""
+    published = published_rows(data, "convergence", "final_running_mean_train_loss")
+    runs = final_runs(data)
+    runs = runs[(runs["stage"] == "sweep") & (runs["status"] == OK)]
+    floats = published.loc[published["configuration"] == "FP32", "value"]
+    for _, row in published.iterrows():
+        is_float = row["configuration"] == "FP32"
+        scale, how = (1.0, "none") if is_float else (floats.iloc[0], "over FP32's in the same study, last step")
+        line = published_line("final running-mean training loss", row, how, scale)
+        bits, _, pair = row["configuration"].partition("-bit ")
+        found = runs[runs["quantizer"] == (pair or "float")]
+        found = found if is_float else found[found["activation_bits"] == float(bits)]
+        for (model, dataset, basis), group in found.groupby(["model", "dataset", "basis"]):
+            values = [run["running_mean"] / (1 if is_float else _float_mean(data, run)) for _, run in group.iterrows()]
+            setting = f"{model}, {dataset}, mean of {len(group)} seeds"
+            differences = (
+                f"ours: {model} on {dataset}, {group['steps'].max():.0f} steps, {_padding(group.iloc[0])}; "
+                f"published: {CONVERGENCE_STUDY}, in the clear"
+            )
+            yield line | our_side(setting, mean_of_finite(pd.Series(values)), basis, differences)
+        if not len(found):
+            yield line | nothing("no finished run of the sweep with these quantizers and bits")
+
+
+def _float_mean(data: Data, run) -> float:
+    partner = twin(data.runs, run, "float")
+    comparable = partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
+    return partner["running_mean"] if comparable else np.nan
+
+
+def _padding(run) -> str:
+    """What the run's evaluation says of padding in its losses: one without padding is recorded only where padding counts."""
+    if np.isnan(run["perplexity"]):
+        return "not evaluated"
+    return "padding not counted" if np.isnan(run["perplexity_without_padding"]) else "padding counted"
+
+
+def _perplexity(data: Data) -> Iterator[dict]:
+    """Test perplexity at the end over that before training, at 7 bits."""
+    rows = published_rows(data, "llama_7bit_epoch").set_index("metric", drop=False)
+    if not {"test_perplexity_before", "test_perplexity_after"} <= set(rows.index):
+        return
+    before = rows.loc["test_perplexity_before", "value"]
+    line = published_line(
+        "test perplexity after training",
+        rows.loc["test_perplexity_after"],
+        "over that before training",
+        before,
+    )
+    runs = data.runs
+    runs = runs[(runs["quantizer"] == "DTok-SC") & (runs["activation_bits"] == 7) & (runs["status"] == OK)]
+    runs = runs[(runs["stage"] != "encrypted") & (runs["constant_rows"] != "reference")]
+    for _, run in runs[runs["perplexity"].notna()].iterrows():
+        first = series_of(rows_of(data.convergence, run), "eval", "perplexity").get(0, np.nan)
+        differences = (
+            f"ours: {run['model']} on {run['dataset']}, {run['steps']:.0f} steps, {_padding(run)}; "
+            "published: Llama-3.2-1B, padding counted, so that most of the drop is learning to end the text"
+        )
+        yield line | our_side(run_name(run), run["perplexity"] / first, run["basis"], differences)
+    if not runs["perplexity"].notna().any():
+        yield line | nothing("no run at 7 bits with an evaluation")
+
+
+def _five_steps(data: Data) -> Iterator[dict]:
+    """Encrypted over clear in the first five steps: mean loss, and the gradient norm of step 1."""
+    runs = data.runs
+    glwe = runs[(runs["backend"] == "glwe") & (runs["stage"] == "encrypted")]
+    means = published_rows(data, PUBLISHED_STEPS, "mean_train_loss").set_index("configuration", drop=False)
+    if {"7-bit FHE", "7-bit clear"} <= set(means.index):
+        row, clear = means.loc["7-bit FHE"], means.loc["7-bit clear", "value"]
+        line = published_line("mean training loss, first 5 steps", row, "encrypted / clear", clear)
+        yield from _against_integer(data, glwe, line, "loss", 5)
+    for _, row in published_rows(data, PUBLISHED_STEPS, "grad_norm_ratio_to_clear_step1").iterrows():
+        line = published_line("gradient norm, step 1", row, "encrypted / clear")
+        yield from _against_integer(data, glwe, line, "grad_norm", 1)
+
+
+def _against_integer(data: Data, glwe: pd.DataFrame, line: dict, metric: str, steps: int) -> Iterator[dict]:
+    for _, run in glwe.iterrows():
+        clear = twin(data.runs, run, "integer")
+        if clear is None:
+            continue
+        ours, exact = (series_of(rows_of(data.convergence, r), "train", metric) for r in (run, clear))
+        common = ours.index.intersection(exact.index)[:steps]
+        differences = (
+            f"ours: {run['model']} on {run['dataset']}, {run['activation_bits']:.0f} bits, "
+            f"step 1 to {len(common)}, "
+            f"constant rows {run['constant_rows']}, clear = exact integers; published: {FIVE_STEPS}, "
+            "constant rows get scale 1"
+        )
+        yield line | our_side(run_name(run), ours[common].mean() / exact[common].mean(), run["basis"], differences)
+    if not len(glwe):
+        yield line | nothing("no run under glwe")
+
+
+def _noise(data: Data) -> Iterator[dict]:
+    """Standard deviation of the noise on the 27-bit accumulator."""
+    runs = encrypted_runs(data)
+    runs = runs[runs["backend"].isin(["glwe", "glwe_simulated"]) & runs["accumulator_noise_std"].notna()]
+    for _, row in published_rows(data, "noise", "noise_std").iterrows():
+        line = published_line("accumulator noise, standard deviation", row, "none", 1.0, row["unit"])
+        for _, run in runs.iterrows():
+            yield line | our_side(run_name(run), run["accumulator_noise_std"], run["basis"], f"ours: layers of {run['model']}")
+        if not len(runs):
+            yield line | nothing("no run under glwe or its simulation")

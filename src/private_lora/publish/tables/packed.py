@@ -1,0 +1,115 @@
+"""Table of the packed stage: encrypted runs of hundreds of products, step for step beside the exact integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from private_lora.results.labels import in_order
+from private_lora.results.reader import Data
+from private_lora.results.runs import rows_of, run_metrics, series_of
+
+COUNTERS = ("encrypted_matmuls", "train_tokens", "security_bits", "largest_ring_size", "largest_log2_q", "largest_failure_log2")
+STAGES = ("client_quantize_time_s", "encrypt_time_s", "matmul_time_s", "decrypt_time_s")
+BYTES = ("upload_ciphertext_bytes", "download_ciphertext_bytes")
+COLUMNS = [
+    "model",
+    "label",
+    "activation_bits",
+    "seed",
+    "steps",
+    "remote_rows",
+    "train_tokens",
+    "encrypted_matmuls",
+    "security_bits",
+    "largest_ring_size",
+    "largest_log2_q",
+    "classical_margin_bits",
+    "quantum_margin_bits",
+    "largest_failure_log2",
+    "final_loss",
+    "last_train_loss",
+    "steps_equal_to_integer",
+    "largest_step_difference",
+    "accumulator_noise_std",
+    "noise_std_over_simulated",
+    "train_time_s",
+    "step_time_over_integer",
+    *STAGES,
+    "upload_bytes_per_row",
+    "download_bytes_per_row",
+    "status",
+    "basis",
+]
+
+
+def packed_runs(data: Data) -> pd.DataFrame:
+    """One line per run of the packed stage, with its distance from the `integer` run of the same batches."""
+    runs = data.runs[data.runs["stage"] == "packed"]
+    lines = [_line(data, runs, run) for _, run in runs.iterrows()]
+    if not lines:
+        return pd.DataFrame(columns=[*COLUMNS, "backend", "variant"])
+    table = pd.DataFrame(lines)
+    table["noise_std_over_simulated"] = [_noise_ratio(table, line) for _, line in table.iterrows()]
+    return in_order(table, ["model", "steps", "activation_bits", "seed", "backend", "variant"])
+
+
+def _line(data: Data, runs: pd.DataFrame, run) -> dict:
+    rows = rows_of(data.convergence, run)
+    counted = run_metrics(rows, (*COUNTERS, *STAGES, "remote_rows", "accumulator_noise_std", "train_time_s", *BYTES))
+    line = dict(run) | counted
+    for name in BYTES:
+        line[name.replace("ciphertext_bytes", "bytes_per_row")] = counted[name] / line["remote_rows"]
+    line |= _margins(line)
+    losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
+    line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
+    reference = exact_twin(runs, run)
+    if reference is not None:
+        other = rows_of(data.convergence, reference)
+        difference = (losses - series_of(other, "train", "loss")).dropna()
+        line["steps_equal_to_integer"] = int((difference == 0).sum())
+        line["largest_step_difference"] = difference.abs().max()
+        line["step_time_over_integer"] = times.median() / series_of(other, "train", "step_time_s").median()
+    return line
+
+
+def _margins(line: dict) -> dict:
+    """Bits between the largest log2 Q and the cap of the largest ring, under each security table; NaN without encryption."""
+    ring_size, log2_q = line["largest_ring_size"], line["largest_log2_q"]
+    from private_lora.crypto.parameters import SECURITY_CAPS  # brings numba along, which is slow to import
+
+    return {f"{name}_margin_bits": caps.get(ring_size, np.nan) - log2_q for name, caps in SECURITY_CAPS.items()}
+
+
+def exact_twin(runs: pd.DataFrame, run) -> pd.Series | None:
+    """The `integer` run of the same model, data, seed, quantizers, bits and number of steps, or None."""
+    if run["backend"] in ("integer", "float"):
+        return None
+    same = ["model", "dataset", "seed", "quantizer", "activation_bits", "weight_bits", "steps"]
+    found = runs[(runs["backend"] == "integer") & (runs[same] == run[same]).all(axis=1)]
+    return found.iloc[0] if len(found) else None
+
+
+def _noise_ratio(table: pd.DataFrame, line) -> float:
+    """Measured noise of an approximate run over what its simulated twin drew; NaN without one."""
+    if line["backend"] != "packed_approx":
+        return np.nan
+    same = ["model", "seed", "activation_bits", "weight_bits", "steps", "variant"]
+    found = table[(table["backend"] == "packed_simulated") & (table[same] == line[same]).all(axis=1)]
+    return line["accumulator_noise_std"] / found["accumulator_noise_std"].iloc[0] if len(found) else np.nan
+
+
+def packed_training(data: Data) -> pd.DataFrame:
+    """Per run of the packed stage: products, security, losses beside `integer`, noise beside its prediction, time and bytes."""
+    table = packed_runs(data).reindex(columns=COLUMNS)
+    table.attrs["notes"] = [
+        "steps equal to integer: training steps whose loss is the same float as the integer run's; largest step difference: of "
+        "their losses, in nats. Both runs see the same batches from the same initial adapter.",
+        "failure log2: of the probability that one decrypted value is wrong, of the worst layer (exact mode). Ring size and "
+        "log2 Q: of the layer with the largest. Security bits: at the classical caps on log2 Q. Margins: bits below the cap of "
+        "the classical and of the quantum (core-SVP) table; a negative one means less than 128 bits in that cost model.",
+        "accumulator noise: std of decrypted minus exact integers over the run; over simulated: over that of packed_simulated "
+        "with the same modulus. Times and bytes are sums over the run, evaluation included, divided by rows where it says so.",
+        "remote rows: rows of activations and gradients over all remote products, padding included; train tokens: without.",
+    ]
+    return table

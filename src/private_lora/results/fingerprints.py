@@ -1,0 +1,108 @@
+"""Which modules of this package stand behind a number, from the graph of their imports: what makes the workflow run again.
+
+Imports neither torch nor pandas: the workflow asks at every start.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+
+import grimp
+
+from private_lora.core.paths import PACKAGE
+from private_lora.specs.block import BlockSpec
+from private_lora.specs.layer import LayerSpec
+from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.registry import BACKENDS, DATASETS
+from private_lora.specs.run import RunSpec
+
+NAME = PACKAGE.name
+# They name things, or say where numbers come from. Of what they hold only a backend's basis reaches a result, and that is part
+# of the fingerprint below.
+NOT_NUMBERS = frozenset(f"{NAME}.{module}" for module in ("specs.registry", "core.errors", "core.paths", "results.provenance"))
+
+# What a run goes through, by its kind; a backend and a data source are imported by name and come on top. A run through workers
+# also starts processes.
+ENTRY_POINTS = {
+    RunSpec: ("training.run",),
+    LayerSpec: ("bench.layer",),
+    BlockSpec: ("bench.block",),
+    LoopbackSpec: ("training.run", "bench.loopback", "cli.network", "network.tools.link", "network.worker.server"),
+}
+
+
+def fingerprint(spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> str:
+    """Changes when, and only when, code that a run or a measurement goes through changes, comments aside."""
+    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    names = [backend["name"] for backend in run.backends] if isinstance(run, BlockSpec) else [run.backend]
+    entries = [BACKENDS[name] for name in names if name in BACKENDS]
+    modules = {_module_of(entry.path) for entry in entries} | set(ENTRY_POINTS[type(spec)])
+    if isinstance(run, RunSpec):
+        modules.add(_module_of(DATASETS[run.data]))
+    return " ".join([_fingerprint(frozenset(modules)), *(entry.basis for entry in entries)])
+
+
+def _module_of(path: str) -> str:
+    return path.split(":")[0].removeprefix(f"{NAME}.")
+
+
+@functools.cache
+def _fingerprint(entry_points: frozenset[str]) -> str:
+    return code_fingerprint(source_files(entry_points))
+
+
+@functools.cache
+def source_files(entry_points: frozenset[str]) -> list[Path]:
+    """Files of the entry points (modules of this package such as `training.run`, or whole rooms) and all that they import.
+
+    A module's packages are imported with it. What is imported for type checking alone does not count.
+    """
+    graph = _import_graph()
+    roots = {f"{NAME}.{name}" for name in entry_points}
+    waiting, found = set().union(roots, *(graph.find_descendants(root) for root in roots)), set()
+    while waiting:
+        module = waiting.pop()
+        if module not in found and module not in NOT_NUMBERS:
+            found.add(module)
+            waiting |= graph.find_modules_directly_imported_by(module) | {module.rpartition(".")[0]} - {""}
+    return sorted(_source(module) for module in found)
+
+
+@functools.cache
+def _import_graph() -> grimp.ImportGraph:
+    return grimp.build_graph(NAME, exclude_type_checking_imports=True, cache_dir=None)
+
+
+def _source(module: str) -> Path:
+    path = PACKAGE.parent / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def code_fingerprint(files: list[Path]) -> str:
+    """16 hex digits of a SHA-256 over source files, blind to comments, docstrings and layout.
+
+    The workflow passes it to rules as a parameter, so that runs are repeated when the code that computes them changes, and not
+    when a sentence does.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(_canonical(path).encode())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _canonical(path: Path) -> str:
+    """The module's syntax tree as text, without docstrings."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            node.body = body[1:]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,90 @@
+"""Short names, labels and the order in which tables and figures list backends, pairs and stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from private_lora.specs.registry import PLAINTEXT
+
+SHORT_PAIRS = {
+    ("dynamic_per_token", "static_per_channel"): "DTok-SC",
+    ("dynamic_per_tensor", "static_per_tensor"): "DTen-ST",
+    ("static_per_tensor", "static_per_tensor"): "ST-ST",
+    ("symmetric_per_token", "symmetric_per_channel"): "Sym",
+    ("static_per_tensor", "symmetric_per_tensor"): "ST-SymT",
+}
+PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
+DEFAULT_PAIR = "DTok-SC"
+PAIRS = ("float", *SHORT_PAIRS.values())
+BACKENDS = (
+    *PLAINTEXT,
+    "float",
+    "integer",
+    "packed",
+    "packed_approx",
+    "packed_simulated",
+    "glwe_simulated",
+    "glwe",
+    "concrete_ml",
+)
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
+
+
+def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with `quantizer`: DTok-SC, DTen-ST, ST-ST, Sym, float, or both names of any other pair.
+
+    A float run does not quantize, whatever its spec's defaults say: its pair and bits are left empty. Nor
+    does the spec decide what Concrete ML's own trainer does with constant rows.
+    """
+    frame = frame.copy()
+    pairs = zip(frame["activation_quantizer"], frame["weight_quantizer"], strict=True)
+    frame["quantizer"] = [SHORT_PAIRS.get(pair, " x ".join(pair)) for pair in pairs]
+    is_float = frame["backend"] == "float"
+    frame.loc[is_float, "quantizer"] = "float"
+    for column in {"activation_bits", "weight_bits"} & set(frame.columns):
+        frame.loc[is_float, column] = np.nan
+    if "constant_rows" in frame:
+        frame.loc[frame["backend"].isin(["float", "concrete_ml"]), "constant_rows"] = ""
+    return frame
+
+
+def backend_label(row) -> str:
+    """What did the work, as one name: backend, mode, pair if not DTok-SC, device if not the CPU, constant rows."""
+    label = row["backend"]
+    if row["variant"]:
+        label += f" {row['variant']}"
+    if row.get("quantizer") in set(SHORT_PAIRS.values()) - {DEFAULT_PAIR}:
+        label += f" {row['quantizer']}"
+    if row["device"] not in ("", "cpu"):
+        label += f" {row['device']}"
+    return label + (", reference rows" if row["constant_rows"] == "reference" else "")
+
+
+def bits_label(activation_bits: float, weight_bits: float) -> str:
+    """`8` when both are 8, `a8/w6` when they differ, empty for float."""
+    if pd.isna(activation_bits):
+        return ""
+    if activation_bits == weight_bits or pd.isna(weight_bits):
+        return f"{activation_bits:.0f}"
+    return f"a{activation_bits:.0f}/w{weight_bits:.0f}"
+
+
+def join_basis(values: Iterable[str]) -> str:
+    """The distinct bases among the rows behind a number, joined by ` + `."""
+    return " + ".join(sorted({v for v in values if v}))
+
+
+def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The rows sorted by `columns`, with stages, pairs and backends in the order of the study."""
+    ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": BACKENDS}
+
+    def key(column: pd.Series) -> pd.Series:
+        known = ranks.get(str(column.name))
+        if known is None:
+            return column
+        return column.map(lambda v: f"{known.index(v):02d}" if v in known else f"99{v}")
+
+    return frame.sort_values(columns, key=key, kind="stable").reset_index(drop=True)

@@ -1,0 +1,150 @@
+"""The CSVs that tables and figures are made of: result rows and published values, loaded and checked."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from private_lora.core.errors import UserError
+from private_lora.results.labels import name_pairs
+from private_lora.results.runs import summarise_runs
+from private_lora.results.schema import COLUMNS as RESULT_COLUMNS
+from private_lora.results.schema import COST_COLUMNS, COST_TEXTS
+
+PUBLISHED_COLUMNS = [
+    "item",
+    "configuration",
+    "metric",
+    "value",
+    "unit",
+    "step",
+    "source",
+    "certainty",
+    "basis",
+]
+CURVE_COLUMNS = [
+    "series",
+    "bits",
+    "activation_quantizer",
+    "weight_quantizer",
+    "step",
+    "running_mean_train_loss",
+]
+NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "step", "value", "running_mean_train_loss")
+COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
+
+
+class Data:
+    """The seven CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"no result directory {self.root}: run the study first, or give --data another directory")
+
+    @cached_property
+    def convergence(self) -> pd.DataFrame:
+        """Rows of every fine-tuning run, with `quantizer` (short pair name) added."""
+        return name_pairs(self._rows("convergence.csv"))
+
+    @cached_property
+    def loopback(self) -> pd.DataFrame:
+        """Rows of every fine-tuning run of the stage network, through workers and in process beside them; as `convergence`."""
+        return name_pairs(self._rows("loopback.csv"))
+
+    @cached_property
+    def layer(self) -> pd.DataFrame:
+        """Rows of every latency run, with rows, inputs and outputs taken out of `variant`."""
+        frame = name_pairs(self._rows("layer.csv"))
+        shape = frame["variant"].str.extract(r"^(\d+)x(\d+)x(\d+)$").astype(float)
+        return frame.assign(rows=shape[0], inputs=shape[1], outputs=shape[2])
+
+    @cached_property
+    def block(self) -> pd.DataFrame:
+        """Rows of every block measurement, with layer, tokens, inputs, outputs and the backend's options out of `variant`."""
+        return _with_shapes(self._rows("block.csv"))
+
+    @cached_property
+    def block_of_all_machines(self) -> pd.DataFrame:
+        """As `block`, with the runs beside this study's that are its own runs on another machine."""
+        return _with_shapes(self._rows("block.csv", same=("run_id", "machine")))
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """What the cost model predicts, and its validation: see `cost.costs`."""
+        return self._read("costs.csv", list(COST_COLUMNS), numeric=COST_NUMBERS)
+
+    @cached_property
+    def published_values(self) -> pd.DataFrame:
+        """Published numbers, one per row, with source and certainty; `step` only for single steps."""
+        return self._read("published_values.csv", PUBLISHED_COLUMNS, optional=("step", "basis"))
+
+    @cached_property
+    def published_curves(self) -> pd.DataFrame:
+        """Published running-mean training losses by series and step, with `quantizer` added."""
+        frame = self._read("published_curves.csv", CURVE_COLUMNS)
+        frame["backend"] = np.where(frame["series"] == "FP32", "float", "")
+        return name_pairs(frame)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """One line per fine-tuning run: see `summarise_runs`."""
+        return summarise_runs(self.convergence)
+
+    def _rows(self, name: str, same: tuple[str, ...] = ("run_id",)) -> pd.DataFrame:
+        """Result rows of this study, then those beside it that are not its own, as these columns tell."""
+        own, path = self._read(name, list(RESULT_COLUMNS)), self.root / "beside" / name
+        if not path.is_file():
+            return own
+        others = self._read(f"beside/{name}", list(RESULT_COLUMNS))
+        known = set(own[list(same)].itertuples(index=False, name=None))
+        new = [row not in known for row in others[list(same)].itertuples(index=False, name=None)]
+        return pd.concat([own, others[new]], ignore_index=True)
+
+    def _read(
+        self, name: str, columns: list[str], optional: Iterable[str] = (), numeric: Iterable[str] = NUMERIC
+    ) -> pd.DataFrame:
+        path = self.root / name
+        if not path.is_file() or path.stat().st_size == 0:
+            print(f"no rows in {path}: what needs them will say 'no data'", file=sys.stderr)
+            return pd.DataFrame({c: pd.Series(dtype=float if c in numeric else object) for c in columns})
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        missing = [c for c in columns if c not in frame and c not in optional]
+        if missing:
+            raise UserError(f"{path} has no column {missing[0]!r}: it must have {', '.join(columns)}")
+        frame = frame.reindex(columns=columns, fill_value="")
+        for column in set(columns) & set(numeric):
+            frame[column] = frame[column].map(_number).astype(float)
+        return frame
+
+
+def _number(text: str) -> float:
+    """The nearest float, as it was written: pandas' own conversion can miss it by one, and losses are compared to the last bit.
+
+    NaN for what is no number.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
+
+
+def shape_in(text: str) -> tuple[float, float, float]:
+    """Rows, inputs and outputs in a published configuration such as `64 rows, 2048x512`; NaN if not named."""
+    rows, shape = re.search(r"(\d+) rows", text), re.search(r"(\d+)x(\d+)", text)
+    width = re.search(r"rows of (\d+)", text)
+    inputs = float(shape[1]) if shape else float(width[1]) if width else np.nan
+    return float(rows[1]) if rows else np.nan, inputs, float(shape[2]) if shape else np.nan
+
+
+def _with_shapes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of block measurements with what stands in `variant`."""
+    parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
+    frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
+    return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})

@@ -1,0 +1,80 @@
+"""One frozen product at a backend: quantize, encrypt, multiply, decrypt, dequantize."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from private_lora.backends.clear.arithmetic import ExactProduct
+from private_lora.core.errors import UserError
+from private_lora.split.quantizers import dequantize_product, quantize_activations, value_range
+from private_lora.split.session import Session
+from private_lora.split.weights import ProductWeight
+
+
+class RemoteProduct:
+    """x W for one weight (K x D) and one direction, through a backend.
+
+    original: the float32 weight, which is kept only for the calibration of static ranges. Raises UserError, naming the product,
+    if the backend refuses the weight.
+    """
+
+    def __init__(self, session: Session, original: np.ndarray, weight: ProductWeight):
+        self.session, self.name = session, weight.name
+        self.calibrated_range: tuple[float, float] | None = None
+        q = session.quantization
+        self._terms = weight.terms
+        try:
+            self.plan = session.backend.plan(weight.values, q.activation_bits)
+        except ValueError as error:
+            raise UserError(f"layer {weight.name}: {error}") from None
+        self.client = session.backend.client(self.plan, session.keys)
+        session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
+        self.server = session.place.server(session.backend, self.plan, weight)
+        measures_noise = self._terms is not None and not self.plan.exact and session.place.is_local
+        self._truth = ExactProduct(weight.values, q.activation_bits) if measures_noise else None
+        self._weight = np.ascontiguousarray(original) if q.activation_quantizer == "static_per_tensor" else None
+        session.products.append(self)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """float32 T x D from float32 T x K."""
+        if self.session.calibrating:
+            return self._calibrate(x)
+        if self._terms is None:
+            return self._remote(x)
+        q, stages = self.session.quantization, self.session.stages
+        start = time.perf_counter()
+        rows = quantize_activations(x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range)
+        quantized_at = time.perf_counter()
+        product = self._remote(rows.values)
+        decrypted_at = time.perf_counter()
+        y = dequantize_product(product, rows, self._terms)
+        stages.quantize_s += quantized_at - start + time.perf_counter() - decrypted_at
+        if self._truth is not None:
+            start = time.perf_counter()
+            self.session.noise.add(product - self._truth(rows.values))
+            stages.check_s += time.perf_counter() - start
+        return y
+
+    def _remote(self, x: np.ndarray) -> np.ndarray:
+        """The backend's answer, its stages timed and its ciphertexts measured."""
+        stages, counters = self.session.stages, self.client.counters
+        product = self.session.place.product(self.client, self.server, x)
+        counters.upload_ciphertext_bytes += product.upload_bytes
+        counters.download_ciphertext_bytes += product.download_bytes
+        stages.encrypt_s += product.encrypt_s
+        stages.matmul_s += product.matmul_s
+        stages.decrypt_s += product.decrypt_s
+        stages.wait_s += product.wait_s
+        stages.verify_s += product.verify_s
+        stages.remote_rows += len(x)
+        return product.y
+
+    def _calibrate(self, x: np.ndarray) -> np.ndarray:
+        """The float product, with the range of x remembered."""
+        low, high = value_range(x)
+        if self.calibrated_range is not None:
+            low, high = min(low, self.calibrated_range[0]), max(high, self.calibrated_range[1])
+        self.calibrated_range = (low, high)
+        return x @ self._weight

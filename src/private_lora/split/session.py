@@ -1,0 +1,106 @@
+"""What all remote products of one run share: backend, quantization, keys, stage times, measured noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from private_lora.backends.contract import Backend, Client, Counters, Plan
+from private_lora.specs.quantization import Quantization
+from private_lora.split.place import InProcess, Place
+from private_lora.split.tape import Tape
+
+
+class SessionProduct(Protocol):
+    """What a session knows of each of its products (`split.product.RemoteProduct`)."""
+
+    name: str
+    plan: Plan
+    client: Client
+    server: object
+
+
+@dataclass
+class Stages:
+    """Seconds spent in each stage of the remote products of a run, and what was seen on the way.
+
+    matmul_s: the servers' own time. wait_s: how long the client waited for them. verify_s: its check of answers.
+    check_s: in comparing approximate answers with the exact product, which is no part of the protocol.
+    """
+
+    quantize_s: float = 0.0
+    encrypt_s: float = 0.0
+    matmul_s: float = 0.0
+    decrypt_s: float = 0.0
+    wait_s: float = 0.0
+    verify_s: float = 0.0
+    check_s: float = 0.0
+    remote_rows: int = 0
+    backward_rows: int = 0
+    zero_backward_rows: int = 0
+
+
+@dataclass
+class NoiseMeter:
+    """Error of decrypted accumulators against the exact integer product, in integer units."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    largest: int = 0
+
+    def add(self, error: np.ndarray) -> None:
+        """Take in one matrix of errors."""
+        self.count += error.size
+        self.total += float(error.sum())
+        self.squares += float((error.astype(np.float64) ** 2).sum())
+        self.largest = max(self.largest, int(np.abs(error).max()))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over everything seen; NaN before anything was."""
+        if not self.count:
+            return float("nan")
+        mean = self.total / self.count
+        return float(np.sqrt(max(0.0, self.squares / self.count - mean * mean)))
+
+
+@dataclass
+class Session:
+    """What all remote layers of one run share: backend, quantization, the client's keys, stage times."""
+
+    backend: Backend
+    quantization: Quantization
+    stages: Stages = field(default_factory=Stages)
+    noise: NoiseMeter = field(default_factory=NoiseMeter)
+    products: list[SessionProduct] = field(default_factory=list)
+    keys: object = None
+    calibrating: bool = False
+    before: Counters = field(default_factory=Counters)
+    """What the run had counted when it was interrupted."""
+    tape: Tape | None = None
+    """Where answers are kept, or taken from, while a block runs whose activations are recomputed in backward."""
+    place: Place = field(default_factory=InProcess)
+    """Where products are computed."""
+
+    def answer(self, group: object, ask: Callable[[], np.ndarray]) -> np.ndarray:
+        """A remote answer: asked for, unless the block's first pass has it on tape."""
+        return ask() if self.tape is None else self.tape.answer(group, ask)
+
+    @property
+    def counters(self) -> Counters:
+        """Counters of all clients and servers, and of the place between them."""
+        return sum((p.server.counters + p.client.counters for p in self.products), self.before + self.place.counters)
+
+    @property
+    def public_material_bytes(self) -> int:
+        """Size of what the server gets once per key: 0 for a backend that needs no evaluation key."""
+        material = self.products[0].client.public_material() if self.products else None
+        return 0 if material is None else len(material.to_bytes())
+
+    def resume(self, stages: dict, noise: dict, counters: dict) -> None:
+        """Count on from an interrupted run."""
+        self.stages, self.noise, self.before = Stages(**stages), NoiseMeter(**noise), Counters(**counters)

@@ -1,0 +1,288 @@
+"""The grid of a study: every fine-tuning run and latency measurement that a valid configuration asks for."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from private_lora.core.errors import UserError
+from private_lora.core.names import check_name
+from private_lora.models.shapes import architecture_of, built_in_directory
+from private_lora.specs.block import BlockSpec
+from private_lora.specs.costs import CostSpec
+from private_lora.specs.layer import LayerSpec
+from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT
+from private_lora.specs.run import RunSpec
+
+# In the order in which their rows are collected; each is a section of the configuration.
+STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size")
+MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a configuration asks for.
+
+    results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
+    beside: directories of records to publish as well.
+    runs, loopbacks, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
+    memory_mb: by backend, and `default`.
+    """
+
+    results: Path
+    recorded: Path | None
+    beside: tuple[Path, ...]
+    runs: dict[str, RunSpec]
+    loopbacks: dict[str, LoopbackSpec]
+    layers: dict[str, LayerSpec]
+    blocks: dict[str, BlockSpec]
+    costs: CostSpec
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    memory_mb: dict[str, int]
+
+    def memory_of(self, spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> int:
+        """Megabytes to reserve for a job."""
+        if spec.stage == "full_size" and spec.model not in BUILT_IN_MODELS:
+            return self.memory_mb["full_size"]
+        name = spec.stage if isinstance(spec, (BlockSpec, LoopbackSpec)) else spec.backend
+        return self.memory_mb.get(name, self.memory_mb["default"])
+
+
+def expand_runs(config: dict) -> dict[str, RunSpec]:
+    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for stage in STAGES
+        for where, group in _groups(config, stage)
+        for spec in _in_group(where, _group_runs(config, stage, group))
+    )
+
+
+def expand_loopbacks(config: dict) -> dict[str, LoopbackSpec]:
+    """All runs through workers by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "loopback")
+        for spec in _in_group(where, _group_loopbacks(config, group))
+    )
+
+
+def expand_layers(config: dict) -> dict[str, LayerSpec]:
+    """All latency measurements by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "layer")
+        for spec in _in_group(where, _group_layers(config["layer"], group))
+    )
+
+
+def expand_blocks(config: dict) -> dict[str, BlockSpec]:
+    """All measurements of a whole block by run_id; raises UserError, naming the group, on a value that could not be run."""
+    return _by_id(
+        (where, spec)
+        for where, group in _groups(config, "block")
+        for spec in _in_group(where, _group_blocks(config["block"], group))
+    )
+
+
+def model_directory(name: str) -> Path | None:
+    """The local directory of a model, checked; None for a hub id, which the workflow does not look up.
+
+    Raises UserError on a directory that is missing or is no model, and on a name that is neither built-in nor a hub id.
+    """
+    built_in = built_in_directory(name)
+    if built_in is not None:
+        return _checked(built_in, name)
+    path = Path(name).expanduser()
+    # `resources/typo` has the form of a hub id, but whoever has a directory `resources` did not mean one.
+    means_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if means_path or path.is_dir() or Path(path.parts[0]).is_dir():
+        return _checked(path, name)
+    if "/" not in name:
+        raise UserError(
+            f"unknown model {name!r}: known are {', '.join(BUILT_IN_MODELS)}, "
+            "a directory starts with ./ and a hub id has the form owner/name"
+        )
+    return None
+
+
+def input_files(spec: RunSpec) -> list[str]:
+    """Local files that a run's numbers depend on: the base model, and text that the user brought."""
+    directory = model_directory(spec.model)
+    found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
+    if spec.data == "jsonl":
+        found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
+    return relative(found)
+
+
+def relative(paths: list[Path]) -> list[str]:
+    """The paths, relative to the working directory if inside it: a clone that moves keeps its results."""
+    here = Path.cwd()
+    return [str(p.relative_to(here)) if p.is_relative_to(here) else str(p) for p in paths]
+
+
+def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
+    return [(f"{section}.groups[{i}]", group) for i, group in enumerate(config[section]["groups"])]
+
+
+def _in_group(where: str, specs: Iterator) -> Iterator:
+    """The checked specs, any complaint preceded by where in the configuration they come from."""
+    try:
+        for spec in specs:
+            spec.check()
+            yield spec
+    except UserError as error:
+        raise UserError(f"config: {where}: {error}") from None
+
+
+def _by_id(found: Iterator[tuple[str, Any]]) -> dict:
+    specs: dict = {}
+    for where, spec in found:
+        if spec.run_id in specs:
+            raise UserError(
+                f"config: {where}: two runs would both be called {spec.run_id}: take one out, or give its group a variant"
+            )
+        specs[spec.run_id] = spec
+    return specs
+
+
+def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
+    """Backends x quantizers x bits x constant_rows x seeds of one group; a float run has neither of the middle three."""
+    section = config[stage]
+    model_directory(group["model"])
+    fixed = config["training"] | section.get("training", {}) | group.get("training", {})
+    fixed |= {key: group[key] for key in ("model", "revision", "weights", "device") if group.get(key) is not None}
+    seeds = group.get("seeds", section.get("seeds", config["seeds"]))
+    for backend in group["backends"]:
+        backend = {"name": backend} if isinstance(backend, str) else backend
+        check_name("backend", backend["name"], BACKENDS)
+        variant = " ".join(v for v in (backend.get("variant"), group.get("variant")) if v)
+        common = fixed | {"stage": stage, "backend": backend["name"], "variant": variant}
+        common |= {"backend_options": backend.get("options", {})}
+        if BACKENDS[backend["name"]].kind == "trainer":
+            common |= {"share_inputs": False, "recompute": False}  # its layers and its loop are its own
+        quantizations = _quantizations(config, group, backend["name"])
+        for quantization, seed, blocks in itertools.product(quantizations, seeds, group.get("blocks", [None])):
+            values = common | quantization | {"seed": seed, "blocks": blocks}
+            yield RunSpec.from_dict(values | {"run_id": run_id(values)})
+
+
+def _group_loopbacks(config: dict, group: dict) -> Iterator[LoopbackSpec]:
+    """Every run of a group in each of its arrangements, whose name tells them apart."""
+    runs = {key: value for key, value in group.items() if key != "arrangements"}
+    for arrangement in group.get("arrangements", config["loopback"]["arrangements"]):
+        how = {key: value for key, value in arrangement.items() if key != "name"}
+        how["workers"] = [str(layers) for layers in arrangement["workers"]]
+        named = runs | {"variant": " ".join(v for v in (group.get("variant"), arrangement["name"]) if v)}
+        for run in _group_runs(config, "loopback", named):
+            yield LoopbackSpec.from_dict(how | {"run_id": run.run_id, "run": run.to_dict()})
+
+
+def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:
+    """The fields of a spec that say how a run quantizes, one dictionary for each combination."""
+    if not BACKENDS[backend].quantized:
+        return [{}]
+    if not group.get("bits"):
+        raise UserError(f"backend {backend!r} quantizes, so the group needs bits")
+    pairs, rows = group.get("quantizers", config["quantizers"]), group.get("constant_rows", ["exact"])
+    if BACKENDS[backend].kind == "trainer":
+        # It has quantizers of its own, with the reference's scale of constant rows, and records what it took.
+        pairs, rows = pairs[:1], ["reference"]
+    return [
+        {
+            "activation_quantizer": pair["activations"],
+            "weight_quantizer": pair["weights"],
+            "constant_rows": constant_rows,
+            **_bit_fields(bits),
+        }
+        for pair, constant_rows, bits in itertools.product(pairs, rows, group["bits"])
+    ]
+
+
+def _bit_fields(bits: int | dict) -> dict:
+    bits = bits if isinstance(bits, dict) else {"activations": bits, "weights": bits}
+    return {"activation_bits": bits["activations"], "weight_bits": bits["weights"]}
+
+
+def run_id(values: dict) -> str:
+    """A readable name such as `sweep_mini-llama_integer_dynamic-token_static-channel_8bit_seed0`."""
+    parts = [values["stage"], values["model"].strip("./~"), values["backend"], values["variant"]]
+    if values.get("device", "cpu") != "cpu":
+        parts.append(values["device"])
+    if values.get("weights", "pretrained") != "pretrained":
+        parts.append("random-weights")
+    if values.get("blocks"):
+        parts.append(f"{values['blocks']}-blocks")
+    if values["stage"] == "full_size" and not values["share_inputs"]:
+        parts.append("apart")  # a full step is measured both ways
+    if "activation_bits" in values:
+        if BACKENDS[values["backend"]].kind != "trainer":
+            pair = values["activation_quantizer"], values["weight_quantizer"]
+            parts += [name.replace("_per_", "-") for name in pair]
+            parts.append("reference-rows" if values["constant_rows"] == "reference" else "")
+        parts.append(_bits_name(values["activation_bits"], values["weight_bits"]))
+    parts.append(f"seed{values['seed']}")
+    return _joined(parts)
+
+
+def _joined(parts: list[str]) -> str:
+    return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
+
+
+def _bits_name(activation_bits: int, weight_bits: int) -> str:
+    return f"{activation_bits}bit" if activation_bits == weight_bits else f"a{activation_bits}w{weight_bits}bit"
+
+
+def _group_layers(section: dict, group: dict) -> Iterator[LayerSpec]:
+    """Backends x shapes of one group, each at the group's bits."""
+    bits = _bit_fields(group.get("bits", section["bits"]))
+    device = group.get("device", "cpu")
+    for backend, shape in itertools.product(group["backends"], group["shapes"]):
+        check_name("backend", backend, BACKENDS)
+        quantized = BACKENDS[backend].quantized
+        parts = ["layer", backend, "" if device == "cpu" else device, "{rows}x{inputs}x{outputs}".format(**shape)]
+        parts.append(_bits_name(**bits) if quantized else "")
+        yield LayerSpec(
+            run_id="_".join(part for part in parts if part),
+            backend=backend,
+            device=device,
+            **shape,
+            **(bits if quantized else {}),
+            **{key: section[key] for key in ("repeats", "warmup", "seed")},
+        )
+
+
+def _group_blocks(section: dict, group: dict) -> Iterator[BlockSpec]:
+    """One measurement for each number of tokens of a group, with all backends of the group in it."""
+    common = {key: section[key] for key in ("model", "share_inputs", "repeats", "warmup", "seed")}
+    common |= {key: group[key] for key in ("model", "share_inputs", "repeats", "warmup", "device") if key in group}
+    architecture = architecture_of(common["model"])
+    names = group.get("layers", list(architecture.layers))
+    for name in names:
+        check_name(f"layer of {architecture.name}", name, architecture.layers)
+    bits = _bit_fields(group.get("bits", section["bits"]))
+    # The shapes themselves go into the spec: a result is that of its shapes, whatever file they were read from.
+    common |= bits | {"blocks": architecture.blocks, "layers": {name: architecture.layers[name] for name in names}}
+    common["backends"] = [{"name": b} if isinstance(b, str) else b for b in group["backends"]]
+    listed = list(dict.fromkeys(b["name"] for b in common["backends"]))
+    backends = "-".join([name for name in listed if name not in PLAINTEXT] or listed)
+    device, joint = common.get("device", "cpu"), "joint" if common["share_inputs"] else ""
+    for tokens in group["tokens"]:
+        parts = ["block", common["model"].strip("./~"), group.get("variant", ""), backends]
+        parts += ["" if device == "cpu" else device, f"{tokens}-tokens", joint]
+        yield BlockSpec.from_dict(common | {"run_id": _joined([*parts, _bits_name(**bits)]), "tokens": tokens})
+
+
+def _checked(directory: Path, name: str) -> Path:
+    """The directory if it holds a model; UserError otherwise."""
+    if not directory.is_dir():
+        raise UserError(f"model {name!r}: there is no directory {directory}: check the path")
+    if not (directory / "config.json").is_file():
+        raise UserError(f"model {name!r}: no config.json in {directory}: give a directory written by save_pretrained")
+    return directory

@@ -1,0 +1,68 @@
+"""Evaluation of a (split) model: mean loss per labelled token, and greedy answers to prompts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+
+from private_lora.data.encoding import IGNORED, Encoded, prompt_ids
+
+
+def to_tensors(batch: Encoded) -> dict[str, torch.Tensor]:
+    """The arrays of a batch as torch tensors."""
+    return {key: torch.from_numpy(values) for key, values in batch.items()}
+
+
+@torch.no_grad()
+def evaluate_losses(model, encoded: Encoded, batch_size: int, count_padding: bool) -> dict[str, float]:
+    """Mean cross entropy (nats) over the labelled tokens of `encoded`, as `loss`; the model is left in training mode.
+
+    With `count_padding`, where padding is labelled, also as `loss_without_padding` over those that are not padding: of the same
+    pass, because a second one would be encrypted, counted and noisy for itself.
+    """
+    model.eval()
+    totals, tokens = defaultdict(float), defaultdict(int)
+    for start in range(0, len(encoded["input_ids"]), batch_size):
+        batch = to_tensors({key: values[start : start + batch_size] for key, values in encoded.items()})
+        output, labels = model(**batch), batch["labels"][:, 1:]
+        labelled = int((labels != IGNORED).sum())
+        totals["loss"] += float(output.loss) * labelled
+        tokens["loss"] += labelled
+        if count_padding:
+            texts = labels.masked_fill(batch["attention_mask"][:, 1:] == 0, IGNORED)
+            totals["loss_without_padding"] += _summed_loss(output.logits, texts)
+            tokens["loss_without_padding"] += int((texts != IGNORED).sum())
+    model.train()
+    return {name: total / tokens[name] for name, total in totals.items()}
+
+
+def _summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Sum of the cross entropies of the labels (rows x T - 1), each given the logits (rows x T x vocabulary) before it."""
+    before = logits[:, :-1].flatten(0, 1).float()
+    return float(torch.nn.functional.cross_entropy(before, labels.flatten(), ignore_index=IGNORED, reduction="sum"))
+
+
+@torch.no_grad()
+def greedy_answers(model, tokenizer, examples, new_tokens: int, batch_size: int) -> list[str]:
+    """What the model writes after each prompt, greedily, up to `new_tokens` tokens or its end token."""
+    model.eval()
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    texts = []
+    for start in range(0, len(examples), batch_size):
+        prompts = prompt_ids(examples[start : start + batch_size], tokenizer)
+        width = max(len(ids) for ids in prompts)
+        tokens = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts])
+        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+        written = model.generate(
+            input_ids=tokens,
+            attention_mask=mask,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            use_cache=True,
+            pad_token_id=pad,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        texts += tokenizer.batch_decode(written[:, width:], skip_special_tokens=True)
+    model.train()
+    return texts

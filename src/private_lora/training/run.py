@@ -1,0 +1,200 @@
+"""`finetune`: one run from its spec to its records, sidecar and adapter."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from private_lora.backends import load as load_backend
+from private_lora.core.errors import Interrupted
+from private_lora.core.memory import peak_memory_bytes
+from private_lora.models.load import model_hash
+from private_lora.results.provenance import environment, write_sidecar
+from private_lora.specs.registry import BACKENDS
+from private_lora.specs.run import RunSpec
+from private_lora.split.place import Place
+from private_lora.training.evaluation import to_tensors
+from private_lora.training.loop import Run, evaluate, prepare, record_step, train
+
+
+def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True, place: Place | None = None) -> bool:
+    """Whether the run ended with finite losses. Writes `out` (records), sidecar.json and adapter/ beside it.
+
+    place: of the remote products; this process by default. Raises Interrupted if nobody is left to compute them, or results
+    cannot be written: then the same call goes on from the last checkpoint.
+
+    A run that diverges is a result: its rows up to then are kept, the rest is marked `failed`. A run of an encrypting
+    backend that counted no encrypted product raises RuntimeError: its label would be false.
+    """
+    start = time.perf_counter()
+    run = prepare(spec, checkpoints, place)
+    facts: dict = {}
+    failure = None
+    try:
+        if run.session is None:
+            facts = train_elsewhere(run, progress)
+        else:
+            train(run, progress)
+    except FloatingPointError as error:
+        failure = str(error)
+        run.recorder.add("loss", None, "nats", phase="eval", step=spec.steps, status="failed")
+    seconds = time.perf_counter() - start
+    add_run_rows(run, seconds, facts, failed=failure is not None)
+    check_labels(run, facts)
+    try:
+        _write_adapter(run, out.parent / "adapter")
+        write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
+        run.recorder.write(out)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise Interrupted(f"cannot write the results to {out.parent}: {reason}; run again when that is solved") from None
+    run.checkpoint.remove()
+    return failure is None
+
+
+def _write_adapter(run: Run, directory: Path) -> None:
+    """The adapter in place of whatever was there, all or nothing."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+        run.model.save_pretrained(temporary, save_embedding_layers=False)
+        os.chmod(temporary, 0o755)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(temporary, directory)
+
+
+def train_elsewhere(run: Run, progress: bool) -> dict:
+    """Facts from a backend that trains with its own loop, on the same batches, adapter, optimizer and schedule."""
+    backend = load_backend(run.spec.backend, device=run.spec.device)
+
+    def batch(i: int) -> dict:
+        return to_tensors(run.batches.batch(i))
+
+    def on_step(step, loss, grad_norm, learning_rate, step_time_s):
+        run.train_tokens += int(batch(step - 1)["attention_mask"].sum())
+        record_step(run, loss, grad_norm, learning_rate, step_time_s)
+        if progress:
+            print(
+                f"{run.spec.run_id} step {step}/{run.spec.steps} loss {loss:.4f} {step_time_s:.1f} s",
+                flush=True,
+            )
+
+    if run.eval_encoded:
+        evaluate(run, generate=False)
+    try:
+        return backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
+    finally:
+        run.recorder.relabel(backend.labels)
+
+
+def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
+    """Rows about the run as a whole: products, bytes, stage times, noise, memory."""
+
+    def add(metric, value, unit=""):
+        run.recorder.add(metric, value, unit, phase="run", status="failed" if failed else "ok")
+
+    if run.session is not None:
+        _add_session_rows(run.session, add)
+        _add_network_rows(run.session, add)
+    for metric, (value, unit) in facts.items():
+        add(metric, value, unit)
+    add("train_tokens", run.train_tokens, "tokens")
+    add("step_tokens", run.spec.batch_size * run.spec.sequence_length, "tokens")
+    add("blocks", run.model.config.num_hidden_layers)
+    add("model_blocks", run.model_blocks)
+    add("share_inputs", int(run.spec.share_inputs))
+    add("recompute", int(run.spec.recompute))
+    add("lora_rank", run.spec.lora_rank)
+    add("train_time_s", run.seconds, "s")
+    add("total_time_s", seconds, "s")
+    add("peak_memory_bytes", peak_memory_bytes(), "B")
+
+
+def _add_session_rows(session, add) -> None:
+    counters, stages = session.counters, session.stages
+    add("remote_matmuls", counters.products)
+    add("encrypted_matmuls", counters.encrypted_products)
+    add("remote_rows", stages.remote_rows)
+    add("upload_ciphertext_bytes", counters.upload_ciphertext_bytes, "B")
+    add("download_ciphertext_bytes", counters.download_ciphertext_bytes, "B")
+    add("public_material_bytes", session.public_material_bytes, "B")
+    add("client_quantize_time_s", stages.quantize_s, "s")
+    add("encrypt_time_s", stages.encrypt_s, "s")
+    add("matmul_time_s", stages.matmul_s, "s")
+    add("decrypt_time_s", stages.decrypt_s, "s")
+    if stages.backward_rows:
+        add("zero_gradient_rows", stages.zero_backward_rows / stages.backward_rows, "fraction")
+    if session.products:
+        add("security_bits", min(p.plan.security_bits for p in session.products), "bits")
+    for name, unit in (("ring_size", ""), ("log2_q", "bits"), ("failure_log2", "log2 of a probability")):
+        values = [p.plan.parameters[name] for p in session.products if p.plan.parameters.get(name) is not None]
+        if values:
+            add(f"largest_{name}", max(values), unit)
+    if session.noise.count:
+        add("accumulator_noise_std", session.noise.std, "units")
+        add("accumulator_noise_max", session.noise.largest, "units")
+        add("accumulator_noise_samples", session.noise.count)
+
+
+def _add_network_rows(session, add) -> None:
+    """What crossed a network, if anything did."""
+    counters, stages = session.counters, session.stages
+    if not counters.round_trips:
+        return
+    add("round_trips", counters.round_trips)
+    add("retries", counters.retries)
+    add("rejected_answers", counters.rejected_answers)
+    add("sent_bytes", counters.sent_bytes, "B")
+    add("received_bytes", counters.received_bytes, "B")
+    for metric, (value, unit) in session.place.metrics().items():
+        add(metric, value, unit)
+    add("wait_time_s", stages.wait_s, "s")
+    add("verify_time_s", stages.verify_s, "s")
+
+
+def check_labels(run: Run, facts: dict) -> None:
+    """Nothing; raises RuntimeError if a run labelled as encrypted did not encrypt."""
+    spec = run.spec
+    claims_encryption = BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
+    counted = run.session.counters.encrypted_products if run.session else facts.get("encrypted_matmuls", (0, ""))[0]
+    if claims_encryption and not counted:
+        raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
+
+
+def sidecar(run: Run, facts: dict, failure: str | None, seconds: float) -> dict:
+    """What the numbers of the run depend on, and what they depended on this time."""
+    spec, products = run.spec, run.session.products if run.session else []
+    data_digest = hashlib.sha256()
+    for array in itertools.chain(run.batches.encoded.values(), run.eval_encoded.values()):
+        data_digest.update(array.tobytes())
+    return {
+        "spec": spec.to_dict(),
+        "spec_digest": spec.digest(),
+        "environment": environment(),
+        "torch_threads": torch.get_num_threads(),
+        "model_hash": model_hash(spec.model, spec.revision),
+        "data_sha256": data_digest.hexdigest(),
+        "data": run.data_report,
+        "failure": failure,
+        "seconds": seconds,
+        "facts": facts,
+        "place": run.session.place.report() if run.session else {},
+        "layers": {p.name: _plan(p.plan) for p in products},
+    }
+
+
+def _plan(plan) -> dict:
+    return {
+        "inputs": plan.inputs,
+        "outputs": plan.outputs,
+        "bound_bits": plan.bound.bit_length(),
+        "security_bits": plan.security_bits,
+        "parameters": plan.parameters,
+    }

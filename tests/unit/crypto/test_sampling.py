@@ -1,0 +1,240 @@
+"""Random numbers: the stream's known answers, uniform masks and secrets, the discrete Gaussian."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+
+from private_lora.crypto import sampling
+from private_lora.crypto.parameters import ERROR_STD, SECURITY_CAPS, PackedParameters
+from private_lora.crypto.ring import LANES
+from private_lora.crypto.rlwe import fresh_secrets, mask_tiles
+from private_lora.crypto.sampling import Stream, fresh_seed, gaussian_errors, statistical_distance, ternary_secret
+
+SEED = bytes(range(32))
+WIDTHS = [21, 26, 30, 32, 33, 38, 47, 53, 62]
+
+
+def assert_counts_fit(counts, expected):
+    """Chi-square within 6 standard deviations; all seeds here are fixed, so this passes always or never."""
+    expected = np.broadcast_to(np.asarray(expected, float), np.shape(counts))
+    assert expected.min() > 5
+    chi_square, freedom = np.sum((counts - expected) ** 2 / expected), expected.size - 1
+    assert abs(chi_square - freedom) < 6 * math.sqrt(2 * freedom)
+
+
+def masks_of(log2_q, tiles=1, seed=SEED):
+    """Byte planes of some tiles of masks in the smallest ring for such a modulus: tiles x planes x N x LANES."""
+    ring_size = next(size for size, cap in SECURITY_CAPS["classical"].items() if log2_q <= cap)
+    return mask_tiles(seed, PackedParameters(ring_size, log2_q, 0, 0, 1, 1), tiles * LANES)
+
+
+def combined(planes):
+    return sum(plane.astype(np.int64) << (8 * i) for i, plane in enumerate(planes)).ravel()
+
+
+def test_the_stream_is_aes_256_in_counter_mode():
+    # NIST SP 800-38A, F.5.5: the stream is ciphertext xor plaintext.
+    key = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+    plain = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+    plain += "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+    cipher = "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5"
+    cipher += "2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6"
+    expected = bytes(a ^ b for a, b in zip(bytes.fromhex(plain), bytes.fromhex(cipher), strict=True))
+    first_block = int("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff", 16)
+    assert Stream(key, first_block).draw(64, np.uint8).tobytes() == expected
+    assert Stream(key, first_block + 2).draw(32, np.uint8).tobytes() == expected[32:]
+
+
+def test_a_stream_is_the_same_in_pieces_and_beyond_its_buffer():
+    whole = Stream(SEED).draw(3 * 2**20 + 7, np.uint8)
+    stream = Stream(SEED)
+    pieces = np.concatenate([stream.draw(n, np.uint8) for n in (5, 2**20, 2**20 + 1, 2**20 + 1)])
+    np.testing.assert_array_equal(whole, pieces)
+    np.testing.assert_array_equal(whole[2**21 :], Stream(SEED, 2**21 // 16).draw(2**20 + 7, np.uint8))
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
+def test_seeds_of_another_length_are_refused(length):
+    with pytest.raises(ValueError, match=f"32 bytes, not {length}"):
+        Stream(bytes(length))
+    with pytest.raises(ValueError, match="32 bytes"):
+        masks_of(26, seed=bytes(length))
+
+
+def test_fresh_seeds_are_long_and_all_different():
+    seeds = {fresh_seed() for _ in range(1000)}
+    assert len(seeds) == 1000
+    assert {len(seed) for seed in seeds} == {32}
+
+
+@pytest.mark.parametrize("log2_q", WIDTHS)
+def test_masks_are_uniform_modulo_q(log2_q):
+    planes = np.concatenate(masks_of(log2_q, 8), axis=1)
+    top_bits = log2_q - 8 * (len(planes) - 1)
+    for plane in planes[:-1]:
+        assert_counts_fit(np.bincount(plane.ravel().view(np.uint8), minlength=256), plane.size / 256)
+    top = planes[-1].ravel().astype(np.int64)
+    assert (top.min(), top.max()) == (-(2 ** (top_bits - 1)), 2 ** (top_bits - 1) - 1)
+    assert_counts_fit(np.bincount(top + 2 ** (top_bits - 1), minlength=2**top_bits), top.size / 2**top_bits)
+    residues = combined(planes) % 2**log2_q
+    for modulus in (3, 5, 7, 251):
+        assert_counts_fit(np.bincount(residues % modulus, minlength=modulus), residues.size / modulus)
+    for shift in (0, log2_q // 2 - 5, log2_q - 10):
+        assert_counts_fit(np.bincount(residues >> shift & 1023, minlength=1024), residues.size / 1024)
+
+
+@pytest.mark.parametrize("log2_q", WIDTHS)
+def test_masks_are_the_streams_own_bits(log2_q):
+    tiles = masks_of(log2_q, 3)
+    raw = Stream(SEED).draw(tiles.size, np.uint8).view(np.int8).reshape(tiles.shape)
+    np.testing.assert_array_equal(tiles[:, :-1], raw[:, :-1])
+    for tile, bits in zip(tiles, raw, strict=True):
+        np.testing.assert_array_equal((combined(tile) - combined(bits)) % 2**log2_q, 0)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_tiles_differ_and_do_not_depend_on_who_expands_them(threads, monkeypatch):
+    monkeypatch.setattr("numba.get_num_threads", lambda: 1)
+    tiles = masks_of(26, 5)
+    monkeypatch.setattr("numba.get_num_threads", lambda: threads)
+    assert tiles.shape == (5, 4, 1024, LANES)
+    for count in (1, 2, 4, 5):
+        np.testing.assert_array_equal(masks_of(26, count), tiles[:count])
+    # 24 of 26 bits are whole bytes; neighbours of one stream must not share any.
+    for number in range(4):
+        assert abs(np.mean(tiles[number][:3] == tiles[number + 1][:3]) - 1 / 256) < 0.001
+    assert abs(np.mean(masks_of(26, 5, seed=bytes(32))[:, :3] == tiles[:, :3]) - 1 / 256) < 0.001
+
+
+@pytest.mark.parametrize("ring_size", [1024, 2048, 4096, 8192])
+def test_secrets_are_uniform_and_dense(ring_size):
+    secrets = np.concatenate([fresh_secrets(bytes([i]) * 32, ring_size, 1) for i in range(64)])
+    assert secrets.shape == (64, ring_size)
+    assert secrets.dtype == np.int8
+    assert set(np.unique(secrets)) == {-1, 0, 1}
+    assert_counts_fit(np.bincount(secrets.ravel() + 1, minlength=3), secrets.size / 3)
+    pairs = 3 * (secrets[:, :-1] + 1).astype(int) + secrets[:, 1:] + 1
+    assert_counts_fit(np.bincount(pairs[:, ::2].ravel(), minlength=9), pairs[:, ::2].size / 9)
+
+
+@pytest.mark.parametrize(("rows", "secrets"), [(1, 1), (1024, 1), (1025, 2), (4100, 5)])
+def test_each_ring_of_rows_has_its_own_secret(rows, secrets):
+    drawn = fresh_secrets(SEED, 1024, rows)
+    assert len(drawn) == len({row.tobytes() for row in drawn}) == secrets
+
+
+def test_bytes_without_a_fair_remainder_are_drawn_again():
+    class Crafted:
+        def __init__(self):
+            self.parts = [[255, 0, 255, 1], [255, 255, 255, 255], [254, 253, 2, 3]]
+
+        def draw(self, count, dtype):
+            return np.array(self.parts.pop(0), dtype)
+
+    np.testing.assert_array_equal(ternary_secret(Crafted(), 4), [-1, 0, 254 % 3 - 1, 253 % 3 - 1])
+
+
+def gaussian_pmf(std="3.2"):
+    mpmath.mp.dps = 60
+    values = range(-120, 121)
+    weights = [mpmath.exp(-mpmath.mpf(x * x) / (2 * mpmath.mpf(std) ** 2)) for x in values]
+    return {x: w / mpmath.fsum(weights) for x, w in zip(values, weights, strict=True)}
+
+
+def test_errors_follow_the_discrete_gaussian():
+    errors = gaussian_errors(Stream(SEED), 4_000_000).astype(np.int64)
+    pmf, count = gaussian_pmf(), len(errors)
+    assert ERROR_STD == 3.2
+    assert abs(errors.mean()) < 5 * ERROR_STD / math.sqrt(count)
+    assert abs(errors.var() - 10.24) < 5 * 10.24 * math.sqrt(2 / count)
+    core = range(-14, 15)
+    observed = [np.sum(errors < -14)] + [np.sum(errors == x) for x in core] + [np.sum(errors > 14)]
+    tail = float(sum(pmf[x] for x in range(15, 121)))
+    assert_counts_fit(np.array(observed), count * np.array([tail, *(float(pmf[x]) for x in core), tail]))
+    assert abs(np.corrcoef(errors[:-1], errors[1:])[0, 1]) < 5 / math.sqrt(count)
+
+
+def test_the_table_is_within_its_stated_distance_of_the_discrete_gaussian():
+    edges = [0, *(int(c) for c in sampling._CUMULATIVE)]
+    edges[-1] = 2**64  # the last edge stands for one: no word is above it
+    assert len(edges) == 66
+    table = {x: mpmath.mpf(edges[i + 1] - edges[i]) / 2**64 for i, x in enumerate(range(-32, 33))}
+
+    def distance(pmf):
+        return mpmath.fsum(abs(p - table.get(x, 0)) for x, p in pmf.items()) / 2
+
+    assert distance(gaussian_pmf(ERROR_STD)) <= statistical_distance() < 2**-50
+    assert distance(gaussian_pmf("3.2")) < 2**-50  # the float nearest to 3.2 is not 3.2
+
+
+def inverted(word, edges=None):
+    """Index of the first edge above a 64-bit word, minus 32: from the exact cumulative probabilities."""
+    edges = edges or [int(c) for c in sampling._CUMULATIVE]
+    return next((i for i, edge in enumerate(edges[:-1]) if word < edge), len(edges) - 1) - 32
+
+
+def test_every_prefix_is_decided_rightly_or_left_undecided():
+    edges, first = [int(c) for c in sampling._CUMULATIVE], sampling._FIRST
+    inside = {edge >> 48 for edge in edges[:-1] if edge & (2**48 - 1)}
+    undecided = {int(i) for i in np.flatnonzero(first == sampling._UNDECIDED)}
+    assert undecided == {prefix for prefix in inside if inverted(prefix << 48) != inverted((prefix << 48) | (2**48 - 1))}
+    assert 20 <= len(undecided) <= 64
+    for prefix in range(0, 2**16, 97):
+        if prefix not in undecided:
+            assert inverted(prefix << 48) == inverted((prefix << 48) | (2**48 - 1)) == first[prefix]
+
+
+def test_undecided_prefixes_take_the_next_spare_word():
+    undecided = np.flatnonzero(sampling._FIRST == sampling._UNDECIDED).astype(np.uint16)
+    prefixes = np.concatenate([np.repeat(undecided, 50), [0, 2**15, 2**16 - 1]]).astype(np.uint16)
+    spare = Stream(SEED).draw(len(prefixes), np.uint64)
+    errors = np.empty(len(prefixes), np.int8)
+    used = sampling._invert(prefixes, spare, sampling._FIRST, sampling._CUMULATIVE, errors)
+    pmf = gaussian_pmf()
+    running, edges = mpmath.mpf(0), []
+    for x in range(-32, 33):
+        running += pmf[x]
+        edges.append(int(mpmath.nint(running * 2**64)))
+    needed = 0
+    for prefix, error in zip(prefixes, errors, strict=True):
+        if sampling._FIRST[prefix] == sampling._UNDECIDED:
+            word = (int(prefix) << 48) | (int(spare[needed]) >> 16)
+            needed += 1
+            assert error == inverted(word, edges)
+        else:
+            assert error == sampling._FIRST[prefix]
+    assert used == needed >= 50 * len(undecided)
+
+
+@pytest.mark.parametrize("side", [-1, 0])
+def test_spare_words_decide_at_the_edges_exactly(side):
+    reached = 0
+    for i, edge in enumerate(int(c) for c in sampling._CUMULATIVE[:-1]):
+        word = edge + side
+        prefix = word >> 48
+        if sampling._FIRST[prefix] != sampling._UNDECIDED or not 0 <= word < 2**64:
+            continue
+        errors, spare = np.empty(1, np.int8), np.array([(word & (2**48 - 1)) << 16], np.uint64)
+        sampling._invert(np.array([prefix], np.uint16), spare, sampling._FIRST, sampling._CUMULATIVE, errors)
+        assert errors[0] == inverted(word), i
+        reached += 1
+    assert reached > 20
+
+
+def test_running_out_of_spare_words_is_an_error_not_a_wrong_value(monkeypatch):
+    monkeypatch.setattr(sampling, "_LEAST_SPARE", 1)
+    monkeypatch.setattr(sampling, "_SPARE_SHARE", 10**9)
+    with pytest.raises(RuntimeError, match="ran out"):
+        gaussian_errors(Stream(SEED), 200_000)
+
+
+@pytest.mark.parametrize("count", [1, 31, 1000])
+def test_errors_are_a_function_of_the_stream(count):
+    first = gaussian_errors(Stream(SEED), count)
+    assert first.dtype == np.int8
+    assert len(first) == count
+    np.testing.assert_array_equal(first, gaussian_errors(Stream(SEED), count))
+    if count > 100:
+        assert (first != gaussian_errors(Stream(SEED, 2**40), count)).any()
