@@ -1,9 +1,13 @@
-"""Backends by name: who multiplies, and under what protection."""
+"""Backends by name: who multiplies, and under what protection. One contract for all (`backends.contract`).
+
+Must not know of floats, layers or training: a backend multiplies signed integers by integer weights.
+"""
 
 from __future__ import annotations
 
 import inspect
 
+from private_lora.core.errors import UserError
 from private_lora.core.names import check_name, load_object
 from private_lora.specs.registry import BACKENDS
 
@@ -15,6 +19,8 @@ def load(name: str, device: str = "cpu", **options):
     """
     check_name("backend", name, BACKENDS)
     entry = BACKENDS[name]
+    if entry.kind != "matmul":
+        raise UserError(f"backend {name!r} trains by itself and multiplies nothing by request: give it to a fine-tuning run")
     check_name(f"device for backend {name}", device, entry.devices)
     kind = load_object(entry.path)
     known = [option for option in inspect.signature(kind).parameters if option != "device"]

@@ -1,0 +1,15 @@
+"""Errors, names, files, paths and memory of this process: what every room may use.
+
+Knows nothing of models, encryption or the study.
+"""
+
+from private_lora.core.exports import front_door
+
+__getattr__, __dir__, __all__ = front_door(
+    __name__,
+    errors="Interrupted UserError",
+    files="atomic_path",
+    memory="give_back_memory peak_memory_bytes",
+    names="check_name load_object",
+    paths="PACKAGE RESOURCES ROOT",
+)

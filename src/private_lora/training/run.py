@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from private_lora.backends import load as load_backend
 from private_lora.core.errors import Interrupted
 from private_lora.core.memory import peak_memory_bytes
+from private_lora.core.names import load_object
 from private_lora.models.load import model_hash
 from private_lora.results.provenance import environment, write_sidecar
 from private_lora.specs.registry import BACKENDS
@@ -72,7 +72,7 @@ def _write_adapter(run: Run, directory: Path) -> None:
 
 def train_elsewhere(run: Run, progress: bool) -> dict:
     """Facts from a backend that trains with its own loop, on the same batches, adapter, optimizer and schedule."""
-    backend = load_backend(run.spec.backend, device=run.spec.device)
+    backend = load_object(BACKENDS[run.spec.backend].path)(device=run.spec.device)
 
     def batch(i: int) -> dict:
         return to_tensors(run.batches.batch(i))

@@ -1,0 +1,1 @@
+"""Backends without encryption: `float` and `integer`, and the exact integer product."""

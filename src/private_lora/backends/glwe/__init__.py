@@ -1,0 +1,1 @@
+"""The published scheme, through concrete-ml-extensions, and its simulation."""

@@ -1,0 +1,1 @@
+"""Token-packed RLWE: exact, approximate, simulated; and its messages."""

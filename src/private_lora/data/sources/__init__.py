@@ -1,0 +1,1 @@
+"""A module for each data source, with `validate(options)` and `examples(options, split, seed)`."""

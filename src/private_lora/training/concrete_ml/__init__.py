@@ -1,0 +1,1 @@
+"""`concrete_ml`: Concrete ML's own trainer, the reference implementation, on our model, batches and adapter."""
