@@ -2,7 +2,7 @@
 
     python tests/known_answers/build_baseline.py DIRECTORY DIRECTORY...
 
-The first two DIRECTORYs are the `results/smoke` of clones in which `snakemake --cores 2 --configfile config/smoke.yaml` was run;
+The first two are the `results/smoke` of clones in which `snakemake --cores 2 --configfile config/smoke.yaml` was run;
 the others, of clones where only the noisy runs were made, which differ between the two:
 `snakemake --cores 2 results/smoke/runs/RUN_ID/records.csv ... --configfile config/smoke.yaml`.
 The column `studies` says how many of them a number was seen in.
