@@ -37,7 +37,7 @@ def tiny_llama_directory(tmp_path_factory):
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from private_lora.models.load import built_in_directory
+    from private_lora.models.lookup import built_in_directory
 
     tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
     torch.manual_seed(0)
@@ -62,7 +62,7 @@ def tiny_gpt2_directory(tmp_path_factory):
     import torch
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-    from private_lora.models.load import built_in_directory
+    from private_lora.models.lookup import built_in_directory
 
     tokenizer = AutoTokenizer.from_pretrained(built_in_directory("nano"))
     torch.manual_seed(0)

@@ -58,6 +58,7 @@ NANO = {
 }  # fmt: skip
 EIGHT = {"activation_bits": 8, "weight_bits": 8}
 RESUMED = {"integer": NANO | EIGHT | {"backend": "integer"}, "packed": NANO | EIGHT | {"backend": "packed"}}
+CODEBASE = "integer codebase"
 TRAINED = {
     "float": {"backend": "float"},
     **{
@@ -68,6 +69,17 @@ TRAINED = {
     "integer 4 bit apart": {"backend": "integer", "activation_bits": 4, "weight_bits": 4, "share_inputs": False},
     "integer reference rows": EIGHT | {"backend": "integer", "constant_rows": "reference"},
     "integer recomputed": EIGHT | {"backend": "integer", "recompute": True},
+    "integer seed 3": EIGHT | {"backend": "integer", "seed": 3, "data": "math_problems", "sequence_length": 80},
+    # The text is that of Python's own library, so it changes with its version.
+    CODEBASE: EIGHT
+    | {
+        "backend": "integer",
+        "seed": 1,
+        "data": "codebase",
+        "count_padding": True,
+        "lr_schedule": "constant",
+        "weight_decay": 0.1,
+    },
     "packed": EIGHT | {"backend": "packed"},
     "packed 16 bit": {"backend": "packed", "activation_bits": 16, "weight_bits": 16},
     "packed_approx": EIGHT | {"backend": "packed_approx", "backend_options": {"log2_q": 24}},

@@ -1,9 +1,10 @@
-"""Writes smoke_b24a8b2.csv.gz from finished smoke studies of commit b24a8b2, the last of which may hold the noisy runs alone:
+"""Writes smoke_b24a8b2.csv.gz from finished smoke studies of commit b24a8b2:
 
     python tests/known_answers/build_baseline.py DIRECTORY DIRECTORY...
 
-Each DIRECTORY is the `results/smoke` of a clone in which `snakemake --cores 2 --configfile config/smoke.yaml` was run; of those
-with the noisy runs alone, `snakemake --cores 1 --configfile config/smoke.yaml results/smoke/runs/RUN_ID/records.csv ...`.
+The first two are the `results/smoke` of clones in which `snakemake --cores 2 --configfile config/smoke.yaml` was run;
+the others, of clones where only the noisy runs were made, which differ between the two:
+`snakemake --cores 2 results/smoke/runs/RUN_ID/records.csv ... --configfile config/smoke.yaml`.
 The column `studies` says how many of them a number was seen in.
 """
 

@@ -6,9 +6,9 @@
 Equal digit for digit must be whatever agreed in all old studies: losses, gradient norms, learning rates, counters, bytes, exact
 matches. Numbers that differed between them (real encryption takes its noise from the operating system) must lie in the range of
 the old ones, widened on both sides by `WIDTHS` times its width, or by `FLOOR` of the largest size in it if that is more. Times,
-memory and what the machine can do (`is_measured`) are not compared. A run that the present study leaves out is listed, as is
-a missing number of a run that is there; with --strict the latter is a difference. Losses depend on processor,
-number of cores and versions: compare studies of the same machine.
+memory and what the machine can do (`is_measured`) are not compared. A run that the present study leaves out is listed, and so
+is a missing number of a run that is there; neither is a difference, but with --strict the latter is. Losses depend on the
+processor, cores and versions: compare studies of the same machine.
 
 Exit status: 0 if no number differs, 1 otherwise.
 """

@@ -114,3 +114,19 @@ def test_two_numbers_of_one_key_are_refused(tmp_path):
 def test_an_empty_study_is_no_success(baseline, tmp_path):
     write(tmp_path / "new", [])
     assert compare_studies.main([str(tmp_path / "new"), "--baseline", str(baseline)]) == 1
+
+
+def test_the_committed_baseline_is_whole():
+    baseline = compare_studies.read_baseline()
+    kinds = [row["kind"] for row in baseline.values()]
+    assert len({key[0] for key in baseline}) == 49  # 38 trainings, 5 through workers, 3 layers, 3 blocks
+    assert kinds.count("equal") > 1700
+    noisy = {row["run_id"] for row in baseline.values() if row["kind"] == "noisy"}
+    assert all("glwe" in run_id or "approx" in run_id or "concrete-ml_execute" in run_id for run_id in noisy)
+
+
+def test_every_compared_number_of_the_baseline_can_fail():
+    baseline = compare_studies.read_baseline()
+    numbers = {key: f"{float(row['high']) * 100 + 1e3}" for key, row in baseline.items()}
+    verdict = compare_studies.compare(numbers, baseline)
+    assert (verdict.equal, verdict.noisy, len(verdict.differ)) == (0, 0, len(baseline))

@@ -103,6 +103,8 @@ def same(found, expected) -> bool:
 
 @pytest.mark.parametrize("name", answers.TRAINED)
 def test_losses_and_gradient_norms(name, tmp_path):
+    if name == answers.CODEBASE and answers.versions()["python"] != TRAINING["versions"]["python"]:
+        pytest.skip("another Python has another standard library, whose source is the text")
     found, expected = answers.trained(name, tmp_path), TRAINING["trained"][name]
     assert same(found["rows"], expected["rows"]), (found["rows"], expected["rows"])
     assert same_counters(found["counters"], expected["counters"])

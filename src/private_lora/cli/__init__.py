@@ -4,5 +4,5 @@ from private_lora.core.exports import front_door
 
 __getattr__, __dir__, __all__ = front_door(
     __name__,
-    main="build_parser main",
+    main="build_parser",
 )

@@ -17,11 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.core.paths import RESOURCES
+from private_lora.models.lookup import OUTLIER_SUFFIX, checked_directory, local_directory
 from private_lora.models.outliers import plant_outliers
-from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.registry import BUILT_IN_MODELS
 
-OUTLIER_SUFFIX = "-outlier"
 WEIGHT_SOURCES = ("pretrained", "random")
 HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickles: they run code when loaded
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -62,41 +61,11 @@ def is_outlier_variant(name):
 
 def locate(name, revision=None):
     """(directory, commit) of a model: commit is None unless it came from the hub, which may download it."""
-    if name in BUILT_IN_MODELS:
-        return built_in_directory(name), None
-    if name in ARCHITECTURES:
-        return RESOURCES / "architectures" / name, None
-    if is_path(name):
-        return checked_directory(Path(name).expanduser()), None
+    directory = local_directory(name)
+    if directory is not None:
+        return directory, None
     directory = download(name, revision)
-    return checked_directory(directory), directory.name
-
-
-def is_path(name):
-    """True if the name is meant as a directory, so that the network is never asked for it."""
-    return name.startswith((".", "/", "~")) or Path(name).is_dir()
-
-
-def built_in_directory(name):
-    """The directory of a built-in model beside the source tree; UserError if this installation has none."""
-    directory = RESOURCES / name.removesuffix(OUTLIER_SUFFIX)
-    if not (directory / "config.json").is_file():
-        raise UserError(
-            f"no built-in model at {directory}: run from a clone of the repository, "
-            f"or make it with `private-lora pretrain --preset {directory.name} --out {directory}`"
-        )
-    return directory
-
-
-def checked_directory(directory):
-    """The directory, if it holds a Hugging Face model; UserError otherwise."""
-    if not directory.is_dir():
-        raise UserError(
-            f"no model directory at {directory}: check the path, or give a hub id or one of {', '.join(BUILT_IN_MODELS)}"
-        )
-    if not (directory / "config.json").is_file():
-        raise UserError(f"no config.json in {directory}: give a directory written by save_pretrained")
-    return directory
+    return checked_directory(directory, name), directory.name
 
 
 def download(name, revision):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.core.paths import RESOURCES
+from private_lora.models.lookup import built_in_directory
 from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS
 
 GATED_TYPES = ("llama", "mistral", "qwen2")  # blocks of q, k, v, o, gate, up, down
@@ -72,13 +72,6 @@ def architecture_of(model: str) -> Architecture:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"config.json in {directory} cannot be read as a model's: {type(error).__name__} {error}") from None
     raise UserError(f"{model} is of type {kind!r}: known are gpt2, {', '.join(GATED_TYPES)}")
-
-
-def built_in_directory(name: str) -> Path | None:
-    """Where the configuration of a built-in model or architecture lies; None for any other name."""
-    if name in ARCHITECTURES:
-        return RESOURCES / "architectures" / name
-    return RESOURCES / name.removesuffix("-outlier") if name in BUILT_IN_MODELS else None
 
 
 def _directory(model: str) -> Path:

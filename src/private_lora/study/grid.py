@@ -11,7 +11,8 @@ from typing import Any
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.models.shapes import architecture_of, built_in_directory
+from private_lora.models.lookup import local_directory
+from private_lora.models.shapes import architecture_of
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.layer import LayerSpec
@@ -91,30 +92,9 @@ def expand_blocks(config: dict) -> dict[str, BlockSpec]:
     )
 
 
-def model_directory(name: str) -> Path | None:
-    """The local directory of a model, checked; None for a hub id, which the workflow does not look up.
-
-    Raises UserError on a directory that is missing or is no model, and on a name that is neither built-in nor a hub id.
-    """
-    built_in = built_in_directory(name)
-    if built_in is not None:
-        return _checked(built_in, name)
-    path = Path(name).expanduser()
-    # `resources/typo` has the form of a hub id, but whoever has a directory `resources` did not mean one.
-    means_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if means_path or path.is_dir() or Path(path.parts[0]).is_dir():
-        return _checked(path, name)
-    if "/" not in name:
-        raise UserError(
-            f"unknown model {name!r}: known are {', '.join(BUILT_IN_MODELS)}, "
-            "a directory starts with ./ and a hub id has the form owner/name"
-        )
-    return None
-
-
 def input_files(spec: RunSpec) -> list[str]:
     """Local files that a run's numbers depend on: the base model, and text that the user brought."""
-    directory = model_directory(spec.model)
+    directory = local_directory(spec.model)
     found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
     if spec.data == "jsonl":
         found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
@@ -155,7 +135,7 @@ def _by_id(found: Iterator[tuple[str, Any]]) -> dict:
 def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
     """Backends x quantizers x bits x constant_rows x seeds of one group; a float run has neither of the middle three."""
     section = config[stage]
-    model_directory(group["model"])
+    local_directory(group["model"])
     fixed = config["training"] | section.get("training", {}) | group.get("training", {})
     fixed |= {key: group[key] for key in ("model", "revision", "weights", "device") if group.get(key) is not None}
     seeds = group.get("seeds", section.get("seeds", config["seeds"]))
@@ -277,12 +257,3 @@ def _group_blocks(section: dict, group: dict) -> Iterator[BlockSpec]:
         parts = ["block", common["model"].strip("./~"), group.get("variant", ""), backends]
         parts += ["" if device == "cpu" else device, f"{tokens}-tokens", joint]
         yield BlockSpec.from_dict(common | {"run_id": _joined([*parts, _bits_name(**bits)]), "tokens": tokens})
-
-
-def _checked(directory: Path, name: str) -> Path:
-    """The directory if it holds a model; UserError otherwise."""
-    if not directory.is_dir():
-        raise UserError(f"model {name!r}: there is no directory {directory}: check the path")
-    if not (directory / "config.json").is_file():
-        raise UserError(f"model {name!r}: no config.json in {directory}: give a directory written by save_pretrained")
-    return directory

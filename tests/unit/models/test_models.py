@@ -8,8 +8,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from private_lora.core.errors import UserError
+from private_lora.core.paths import RESOURCES
 from private_lora.models import load as models
-from private_lora.models import outliers
+from private_lora.models import lookup, outliers
 
 PROBLEM = "Mia has 12 apples and buys 7 more. How many apples does she have?"
 
@@ -95,7 +96,7 @@ def test_built_in_models_are_small_llamas(name, least, most, request):
 
 @pytest.mark.parametrize("name", ["mini-llama", "nano"])
 def test_the_card_reports_the_model_in_the_directory(name):
-    directory = models.RESOURCES / name
+    directory = RESOURCES / name
     metrics = json.loads((directory / "metrics.json").read_text())
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 10_000_000
     assert f"{metrics['held_out']['code']['model']:.3f}" in (directory / "README.md").read_text()
@@ -104,7 +105,7 @@ def test_the_card_reports_the_model_in_the_directory(name):
 
 
 def test_both_built_in_models_share_one_tokenizer():
-    first, second = ((models.RESOURCES / name / "tokenizer.json").read_bytes() for name in ("mini-llama", "nano"))
+    first, second = ((RESOURCES / name / "tokenizer.json").read_bytes() for name in ("mini-llama", "nano"))
     assert first == second
 
 
@@ -151,7 +152,7 @@ def test_the_hash_names_the_weights(tmp_path):
     original = models.model_hash("nano")
     assert original.startswith("sha256:")
     assert models.model_hash("mini-llama-outlier") == models.model_hash("mini-llama") + "+outliers"
-    directory = shutil.copytree(models.RESOURCES / "nano", tmp_path / "copy")
+    directory = shutil.copytree(RESOURCES / "nano", tmp_path / "copy")
     assert models.model_hash(str(directory)) == original
     with (directory / "model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
@@ -177,21 +178,21 @@ def test_a_tokenizer_without_padding_pads_with_its_end(nano, gpt2_directory, tmp
 @pytest.mark.parametrize("name", ["./no-such-model", "/no/such/model", "~/no-such-model"])
 def test_a_missing_directory_is_one_sentence_without_network(name, monkeypatch):
     monkeypatch.setattr(models.huggingface_hub, "snapshot_download", None)
-    assert "no model directory" in error_of(name)
+    assert "there is no directory" in error_of(name)
 
 
 def test_a_directory_that_is_no_model_is_one_sentence(tmp_path):
     assert "no config.json" in error_of(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
     assert "no tokenizer" in error_of(str(tmp_path))
-    shutil.copy(models.RESOURCES / "nano" / "tokenizer.json", tmp_path)
+    shutil.copy(RESOURCES / "nano" / "tokenizer.json", tmp_path)
     assert "config.json" in error_of(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     assert "causal language model" in error_of(str(tmp_path))
 
 
 def test_missing_and_broken_weights_are_one_sentence(nano, tmp_path):
-    directory = shutil.copytree(models.RESOURCES / "nano", tmp_path / "copy")
+    directory = shutil.copytree(RESOURCES / "nano", tmp_path / "copy")
     (directory / "model.safetensors").write_bytes(b"not tensors")
     assert "cannot read the weights" in error_of(str(directory))
     (directory / "model.safetensors").unlink()
@@ -236,9 +237,9 @@ def test_what_the_hub_refuses_is_one_sentence(kind, words, monkeypatch):
 
 
 def test_a_name_that_is_nothing_is_one_sentence():
-    assert "no built-in model, directory or hub id" in error_of("not a name at all")
+    assert "unknown model" in error_of("not a name at all")
 
 
 def test_an_installation_without_resources_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(models, "RESOURCES", tmp_path)
+    monkeypatch.setattr(lookup, "RESOURCES", tmp_path)
     assert "run from a clone" in error_of("nano")

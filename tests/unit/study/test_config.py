@@ -8,11 +8,12 @@ import sys
 import pytest
 
 from private_lora.core.errors import UserError
+from private_lora.models.lookup import local_directory
 from private_lora.results.fingerprints import fingerprint, source_files
 from private_lora.specs.registry import BACKENDS, PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.run import RunSpec
 from private_lora.study.config import DEFAULTS, ROOT, load_study, merge, read_yaml, study_of
-from private_lora.study.grid import STAGES, input_files, model_directory
+from private_lora.study.grid import STAGES, input_files
 
 PAIR = {"activations": "dynamic_per_token", "weights": "static_per_channel"}
 
@@ -239,8 +240,8 @@ def test_broken_yaml_is_named_by_its_line(tmp_path):
 
 
 def test_model_names():
-    assert model_directory("mini-llama-outlier") == ROOT / "resources/mini-llama"
-    assert model_directory("owner/name") is None
+    assert local_directory("mini-llama-outlier") == ROOT / "resources/mini-llama"
+    assert local_directory("owner/name") is None
 
 
 def test_a_run_depends_on_the_files_of_its_model_and_texts(config, tmp_path, monkeypatch):
