@@ -5,7 +5,8 @@
 The first two are the `results/smoke` of clones in which `snakemake --cores 2 --configfile config/smoke.yaml` was run;
 the others, of clones where only the noisy runs were made, which differ between the two:
 `snakemake --cores 2 results/smoke/runs/RUN_ID/records.csv ... --configfile config/smoke.yaml`.
-The column `studies` says how many of them a number was seen in.
+The column `studies` says how many of them a number was seen in. The committed file is of two whole studies and three of the
+noisy runs; the last of these three left out the two trainings under GLWE, which so have four.
 """
 
 from __future__ import annotations
