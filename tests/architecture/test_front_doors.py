@@ -36,3 +36,10 @@ def test_looking_at_a_door_imports_nothing_heavy():
     code += f"; print([m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_name_at_the_door_hides_a_module(name):
+    package = importlib.import_module(name)
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert not modules & set(getattr(package, "__all__", ()))

@@ -8,5 +8,5 @@ from private_lora.core.exports import front_door
 __getattr__, __dir__, __all__ = front_door(
     __name__,
     predict="costs write_costs",
-    model="predict products_of",
+    model="products_of",
 )
