@@ -12,7 +12,7 @@ from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import bits_label
 from private_lora.results.runs import OK, run_metrics, series_of
-from private_lora.specs.block import SHARED_LAYERS
+from private_lora.specs.grouping import shares_an_input
 from private_lora.specs.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT
 
 PLAIN = "plaintext_float32"
@@ -151,7 +151,7 @@ def _local_formula(work: LocalWork, architecture: Architecture, share: float, in
         said.append(f"{work.model}'s, block x {widths:.4g} (layer widths), base x {head:.4g} (vocabulary x hidden)")
     if share != 1:
         said.append(f"x {share:.4g} (tokens)")
-    if work.inputs != inputs and any(name in architecture.layers for names in SHARED_LAYERS for name in names):
+    if work.inputs != inputs and any(shares_an_input(name) for name in architecture.layers):
         said.append(f"of {work.inputs} inputs")
     return f"local work: {', '.join(said)}" if said else ""
 
@@ -266,11 +266,10 @@ def _bits(rows: pd.DataFrame) -> list[str]:
 
 def _kinds(layers: pd.Series) -> tuple[str, ...]:
     """Which of `apart` and `joint` the layers were measured in."""
-    shared = {name for names in SHARED_LAYERS for name in names}
     names = set(layers)
     joint = any("+" in name for name in names)
     # o and down are a product of their own either way.
-    apart = not joint or bool(names & shared)
+    apart = not joint or any(shares_an_input(name) for name in names)
     return tuple(kind for kind, there in ((APART, apart), (JOINT, joint)) if there)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from private_lora.models.shapes import Architecture
-from private_lora.specs.block import SHARED_LAYERS
+from private_lora.specs.grouping import READS_BLOCK_INPUT, groups, joint_name
 
-# Layers that read a block's input: in the first block nothing below wants their gradient.
-READS_BLOCK_INPUT = ("q", "k", "v", "attn")
 APART, JOINT = "apart", "joint"
 SECONDS_PER_HOUR, BITS_PER_BYTE, BYTES_PER_GB = 3600, 8, 1e9
 TIMES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
@@ -50,11 +48,9 @@ class Work:
 def products_of(architecture: Architecture, inputs: str, blocks: int) -> list[Product]:
     """All remote products of a step through so many blocks; inputs: `joint` where q, k, v and gate, up are one, or `apart`."""
     layers = architecture.layers
-    joint = [tuple(n for n in names if n in layers) for names in SHARED_LAYERS if inputs == JOINT]
-    groups = [names for names in joint if names] + [(n,) for n in layers if not any(n in names for names in joint)]
     products = []
-    for names in groups:
-        name, k, d = "+".join(names), layers[names[0]][0], sum(layers[n][1] for n in names)
+    for names in groups(layers, inputs == JOINT):
+        name, k, d = joint_name(names), layers[names[0]][0], sum(layers[n][1] for n in names)
         first = int(any(n in READS_BLOCK_INPUT for n in names))
         products += [Product(name, "forward", k, d, blocks), Product(name, "backward", d, k, blocks - first)]
     return products

@@ -8,9 +8,10 @@ from torch import nn
 
 from private_lora.core.errors import UserError
 from private_lora.models.stream import WeightSource
+from private_lora.specs.grouping import groups, joint_name
 from private_lora.split.product import RemoteProduct
 from private_lora.split.session import Session
-from private_lora.split.weights import backward_weight, forward_weight, groups, input_output_weight, joint_name
+from private_lora.split.weights import backward_weight, forward_weight, input_output_weight
 
 PEFT_PREFIX = "base_model.model."
 

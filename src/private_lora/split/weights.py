@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,6 @@ from torch import nn
 from private_lora.core.errors import UserError
 from private_lora.specs.quantization import Quantization
 from private_lora.split.quantizers import OutputTerms, concatenate_outputs, quantize_weight
-
-# Names of layers that their parent module calls with one and the same tensor.
-SHARED_INPUTS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 @dataclass(frozen=True)
@@ -64,18 +61,3 @@ def input_output_weight(layer: nn.Module, weight: torch.Tensor) -> np.ndarray:
     if kind not in ("Linear", "Conv1D"):
         raise UserError(f"a layer of type {kind} cannot be split: only torch Linear and GPT-2's Conv1D are supported")
     return np.ascontiguousarray((weight.T if kind == "Linear" else weight).numpy())
-
-
-def groups(names: Iterable[str], share_inputs: bool) -> list[list[str]]:
-    """The names, those of layers with the same input together, each group where its first member stands."""
-    found: dict = {}
-    for name in names:
-        parent, _, own_name = name.rpartition(".")
-        shared = next((s for s in SHARED_INPUTS if own_name in s), None) if share_inputs else None
-        found.setdefault((parent, shared) if shared else name, []).append(name)
-    return list(found.values())
-
-
-def joint_name(names: list[str]) -> str:
-    """Such as `layers.0.self_attn.q_proj+k_proj+v_proj`; a single name stays what it is."""
-    return "+".join([names[0], *(name.rpartition(".")[2] for name in names[1:])])

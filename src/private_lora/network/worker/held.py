@@ -15,9 +15,10 @@ from private_lora.core.errors import UserError
 from private_lora.core.memory import give_back_memory
 from private_lora.models.stream import WeightSource, open_weights, remote_layers
 from private_lora.network.wire.settings import Settings, model_identity, plan_json
+from private_lora.specs.grouping import groups, joint_name
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.worker import WorkerSpec, parse_range
-from private_lora.split.weights import ProductWeight, backward_weight, forward_weight, groups, input_output_weight, joint_name
+from private_lora.split.weights import ProductWeight, backward_weight, forward_weight, input_output_weight
 
 BLOCK = re.compile(r"\.(\d+)\.")
 
