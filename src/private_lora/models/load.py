@@ -19,7 +19,7 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.core.paths import RESOURCES
 from private_lora.models.outliers import plant_outliers
-from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
 OUTLIER_SUFFIX = "-outlier"
 WEIGHT_SOURCES = ("pretrained", "random")
