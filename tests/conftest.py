@@ -76,7 +76,7 @@ def tiny_gpt2_directory(tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_spec(tiny_llama_directory):
     """A function that makes a small run's spec; keywords override its fields."""
-    from private_lora.specs.registry import BACKENDS
+    from private_lora.specs.backends import BACKENDS
     from private_lora.specs.run import RunSpec
 
     def make(**fields):

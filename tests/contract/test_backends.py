@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from private_lora.backends import load
 from private_lora.core.errors import UserError
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.backends import BACKENDS
 
 MATMUL = [name for name, entry in BACKENDS.items() if entry.kind == "matmul"]
 QUANTIZED = [name for name in MATMUL if BACKENDS[name].quantized]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from private_lora.backends import load
-from private_lora.specs.registry import MAX_BITS, MIN_BITS
+from private_lora.specs.fields import MAX_BITS, MIN_BITS
 
 BITS = range(MIN_BITS, MAX_BITS + 1)
 PATTERNS = ("random", "all max", "all min", "one hot", "zero", "alternating extremes")

@@ -137,7 +137,10 @@ class Honest:
 
 def held_and_honest(product: str) -> tuple:
     """A `Held` of `packed` with one block of nano, and the client's side of one of its products."""
-    held, truth = (hold(WorkerSpec("nano", name, "0", activation_bits=8, weight_bits=8)) for name in ("packed", "integer"))
+    held, truth = (
+        hold(WorkerSpec(model="nano", backend=name, layers="0", activation_bits=8, weight_bits=8))
+        for name in ("packed", "integer")
+    )
     return held, Honest(held, truth, product)
 
 

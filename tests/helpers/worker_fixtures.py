@@ -76,7 +76,7 @@ def small_held(small_spec):
     from private_lora.network.worker.held import hold
     from private_lora.specs.worker import WorkerSpec
 
-    return hold(WorkerSpec(small_spec.model, small_spec.backend, activation_bits=8, weight_bits=8))
+    return hold(WorkerSpec(model=small_spec.model, backend=small_spec.backend, activation_bits=8, weight_bits=8))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from private_lora.network.client.freivalds import AnswerCheck
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.settings import PROTOCOL_VERSION, Expected, Settings, model_identity, plan_json
 from private_lora.specs.quantization import Quantization
-from private_lora.specs.registry import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import InProcess
 from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight

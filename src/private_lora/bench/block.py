@@ -27,8 +27,8 @@ from private_lora.core.errors import UserError
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.results.provenance import environment, machine, write_sidecar
 from private_lora.results.recorder import Recorder
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
-from private_lora.specs.registry import BACKENDS
 from private_lora.split.quantizers import quantize_activations, quantize_weight
 from private_lora.split.stopwatch import timed_product
 

@@ -12,8 +12,8 @@ from private_lora.backends import load
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.results.provenance import environment, machine, write_sidecar
 from private_lora.results.recorder import Recorder
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.registry import BACKENDS
 from private_lora.split.session import NoiseMeter
 from private_lora.split.stopwatch import timed_product
 

@@ -31,7 +31,6 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
 
     Their logs stand beside the records. Raises UserError when a worker does not start.
     """
-    spec.check()
     if not spec.workers:
         return finetune(spec.run_spec, out, checkpoints, progress)
     out.parent.mkdir(parents=True, exist_ok=True)

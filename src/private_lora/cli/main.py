@@ -9,7 +9,8 @@ from pathlib import Path
 
 from private_lora.cli import network
 from private_lora.core.errors import UserError
-from private_lora.specs.registry import ACTIVATION_QUANTIZERS, BACKENDS, WEIGHT_QUANTIZERS
+from private_lora.specs.backends import BACKENDS
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 
 # Flags of `finetune` that are fields of its spec, with their type and help.
 FINETUNE_FLAGS = {

@@ -12,8 +12,9 @@ from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import bits_label
 from private_lora.results.runs import OK, run_metrics, series_of
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.grouping import shares_an_input
-from private_lora.specs.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
 PLAIN = "plaintext_float32"
 # Its cost is a sum over rows, so that one row times the tokens is what many rows cost.

@@ -1,6 +1,6 @@
 """Text for fine-tuning: examples from the built-in generator, source files, JSONL files or the model hub.
 
-A data source is a module of this package that bears its name, listed in `private_lora.specs.registry.DATASETS`,
+A data source is a module of this package that bears its name, described in `private_lora.specs.data.DATASETS`,
 with two functions: `validate(options)` raises UserError before any work, and `examples(options, split, seed)`
 gives the examples of a split in the order in which they are taken. Neither torch nor the `datasets` library
 is imported to validate.
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from private_lora.core.errors import UserError
+from private_lora.specs.data import DATASETS
 
 SPLITS = ("train", "test")
 HELD_OUT_SHARE = 10  # one key in ten is held out where a source has no test part of its own
@@ -64,10 +65,11 @@ def held_out(keys: Iterable[str]) -> set[str]:
     return set(ranked[: max(1, len(ranked) // HELD_OUT_SHARE)])
 
 
-def check_options(name: str, options: dict, known: dict[str, type]) -> None:
+def check_options(name: str, options: dict) -> None:
     """Nothing, or UserError for an unknown option or one of the wrong type. None stands for "not given"."""
     if not isinstance(options, dict):
         raise UserError(f"data_options of {name} must be a mapping, not {options!r}.")
+    known = DATASETS[name].options
     for key, value in options.items():
         if key not in known:
             raise UserError(f"data {name} has no option {key!r}; known options: {', '.join(sorted(known)) or 'none'}.")

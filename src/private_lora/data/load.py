@@ -8,13 +8,13 @@ from itertools import islice
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.data.examples import SPLITS, Example
-from private_lora.specs.registry import DATASETS
+from private_lora.specs.data import DATASETS
 
 
 def _source(name: str):
     """The module of a data source; UserError with the known names for any other name."""
     check_name("data", name, DATASETS)
-    return import_module(DATASETS[name])
+    return import_module(DATASETS[name].module)
 
 
 def validate_data(name: str, options: dict, train_examples: int = 0, test_examples: int = 0) -> None:
@@ -24,7 +24,7 @@ def validate_data(name: str, options: dict, train_examples: int = 0, test_exampl
     checked.
     """
     _source(name).validate(options)
-    if name in ("hub", "random_tokens"):
+    if not DATASETS[name].is_local:
         return
     for split, count in zip(SPLITS, (train_examples, test_examples), strict=True):
         load_examples(name, options, split, count, seed=0)

@@ -19,7 +19,7 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.models.lookup import OUTLIER_SUFFIX, checked_directory, local_directory
 from private_lora.models.outliers import plant_outliers
-from private_lora.specs.registry import BUILT_IN_MODELS
+from private_lora.specs.models import BUILT_IN_MODELS
 
 WEIGHT_SOURCES = ("pretrained", "random")
 HUB_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # no pickles: they run code when loaded

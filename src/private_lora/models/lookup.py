@@ -6,7 +6,7 @@ from pathlib import Path
 
 from private_lora.core.errors import UserError
 from private_lora.core.paths import RESOURCES
-from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
 OUTLIER_SUFFIX = "-outlier"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.models.lookup import built_in_directory
-from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
 GATED_TYPES = ("llama", "mistral", "qwen2")  # blocks of q, k, v, o, gate, up, down
 

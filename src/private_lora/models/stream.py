@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from private_lora.models.load import is_outlier_variant, load_base, load_config, load_tokenizer, locate, quiet_libraries
-from private_lora.specs.registry import ARCHITECTURES
+from private_lora.specs.models import ARCHITECTURES
 
 # From a parameter's name to its float32 values, in the layer's own layout.
 WeightSource = Callable[[str], torch.Tensor]

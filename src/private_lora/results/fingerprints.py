@@ -8,21 +8,28 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import grimp
 
 from private_lora.core.paths import PACKAGE
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
+from private_lora.specs.data import DATASETS
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import LoopbackSpec
-from private_lora.specs.registry import BACKENDS, DATASETS
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 
 NAME = PACKAGE.name
-# They name things, or say where numbers come from. Of what they hold only a backend's basis reaches a result, and that is part
-# of the fingerprint below.
-NOT_NUMBERS = frozenset(f"{NAME}.{module}" for module in ("specs.registry", "core.errors", "core.paths", "results.provenance"))
+# They name and describe things, refuse them, or say where numbers come from. What reaches a result of that is part of the
+# fingerprint below: a backend's basis, and how a run's quantizers are described.
+DESCRIPTIONS = ("backends", "colours", "data", "models", "options", "quantizers", "registry", "sentences")
+NOT_NUMBERS = frozenset(
+    f"{NAME}.{module}"
+    for module in (*(f"specs.{name}" for name in DESCRIPTIONS), "core.errors", "core.paths", "results.provenance")
+)
 
 # What a run goes through, by its kind; a backend and a data source are imported by name and come on top. A run through workers
 # also starts processes.
@@ -40,9 +47,12 @@ def fingerprint(spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> str:
     names = [backend["name"] for backend in run.backends] if isinstance(run, BlockSpec) else [run.backend]
     entries = [BACKENDS[name] for name in names if name in BACKENDS]
     modules = {_module_of(entry.path) for entry in entries} | set(ENTRY_POINTS[type(spec)])
+    described = ""
     if isinstance(run, RunSpec):
-        modules.add(_module_of(DATASETS[run.data]))
-    return " ".join([_fingerprint(frozenset(modules)), *(entry.basis for entry in entries)])
+        quantizers = ACTIVATION_QUANTIZERS[run.activation_quantizer], WEIGHT_QUANTIZERS[run.weight_quantizer]
+        modules |= {_module_of(DATASETS[run.data].module), *(_module_of(quantizer.ranges) for quantizer in quantizers)}
+        described = repr(quantizers)
+    return " ".join([_fingerprint(frozenset(modules), described), *(entry.basis for entry in entries)])
 
 
 def _module_of(path: str) -> str:
@@ -50,25 +60,27 @@ def _module_of(path: str) -> str:
 
 
 @functools.cache
-def _fingerprint(entry_points: frozenset[str]) -> str:
-    return code_fingerprint(source_files(entry_points))
+def _fingerprint(entry_points: frozenset[str], described: str) -> str:
+    return code_fingerprint(source_files(entry_points), described)
 
 
 @functools.cache
 def source_files(entry_points: frozenset[str]) -> list[Path]:
     """Files of the entry points (modules of this package such as `training.run`, or whole rooms) and all that they import.
 
-    A module's packages are imported with it. What is imported for type checking alone does not count.
+    A module's packages are imported with it. What is imported for type checking alone does not count. Of a backend that
+    another package brings, its own module counts alone.
     """
     graph = _import_graph()
-    roots = {f"{NAME}.{name}" for name in entry_points}
+    roots = {f"{NAME}.{name}" for name in entry_points if f"{NAME}.{name}" in graph.modules}
+    others = [Path(find_spec(name).origin) for name in sorted(entry_points) if f"{NAME}.{name}" not in roots]
     waiting, found = set().union(roots, *(graph.find_descendants(root) for root in roots)), set()
     while waiting:
         module = waiting.pop()
         if module not in found and module not in NOT_NUMBERS:
             found.add(module)
             waiting |= graph.find_modules_directly_imported_by(module) | {module.rpartition(".")[0]} - {""}
-    return sorted(_source(module) for module in found)
+    return sorted([*others, *(_source(module) for module in found)])
 
 
 @functools.cache
@@ -81,13 +93,13 @@ def _source(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def code_fingerprint(files: list[Path]) -> str:
-    """16 hex digits of a SHA-256 over source files, blind to comments, docstrings and layout.
+def code_fingerprint(files: list[Path], described: str = "") -> str:
+    """16 hex digits of a SHA-256 over source files, blind to comments, docstrings and layout, and over a description.
 
     The workflow passes it to rules as a parameter, so that runs are repeated when the code that computes them changes, and not
     when a sentence does.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(described.encode())
     for path in sorted(files):
         digest.update(_canonical(path).encode())
     return digest.hexdigest()[:16]
@@ -95,12 +107,11 @@ def code_fingerprint(files: list[Path]) -> str:
 
 @functools.cache
 def _canonical(path: Path) -> str:
-    """The module's syntax tree as text, without docstrings."""
+    """The module's syntax tree as text, without docstrings, those of a class's fields included."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_text(body[0]):
-            node.body = body[1:]
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
     return ast.dump(tree)
 
 

@@ -7,29 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from private_lora.specs.registry import PLAINTEXT
+from private_lora.specs import quantizers
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 
-SHORT_PAIRS = {
-    ("dynamic_per_token", "static_per_channel"): "DTok-SC",
-    ("dynamic_per_tensor", "static_per_tensor"): "DTen-ST",
-    ("static_per_tensor", "static_per_tensor"): "ST-ST",
-    ("symmetric_per_token", "symmetric_per_channel"): "Sym",
-    ("static_per_tensor", "symmetric_per_tensor"): "ST-SymT",
-}
+SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantizers.PAIRS.values()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
-DEFAULT_PAIR = "DTok-SC"
-PAIRS = ("float", *SHORT_PAIRS.values())
-BACKENDS = (
-    *PLAINTEXT,
-    "float",
-    "integer",
-    "packed",
-    "packed_approx",
-    "packed_simulated",
-    "glwe_simulated",
-    "glwe",
-    "concrete_ml",
-)
+DEFAULT_PAIR = quantizers.DEFAULT_PAIR
+PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
 
 
@@ -79,7 +63,7 @@ def join_basis(values: Iterable[str]) -> str:
 
 def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """The rows sorted by `columns`, with stages, pairs and backends in the order of the study."""
-    ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": BACKENDS}
+    ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": (*PLAINTEXT, *BACKENDS)}
 
     def key(column: pd.Series) -> pd.Series:
         known = ranks.get(str(column.name))

@@ -1,34 +1,50 @@
-"""What all specs share: JSON in and out, a digest, and checks in one sentence."""
+"""What all specs share: JSON in and out, a digest, and refusals in one sentence."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from private_lora.core.errors import UserError
-from private_lora.specs.registry import MAX_BITS, MIN_BITS
+from private_lora.core.names import check_name
+from private_lora.specs.backends import BACKENDS
+from private_lora.specs.fields import MAX_BITS, MIN_BITS
+from private_lora.specs.sentences import check_keys, sentence
 
 
-class Spec:
-    """JSON in and out, unknown keys refused."""
+class Model(BaseModel):
+    """Plain data, checked when it is made: unknown keys and values of another type are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, values):
+        return check_keys(values, cls.model_fields)
+
+
+class Spec(Model):
+    """Everything that can change a number, JSON in and out. Raises UserError, in one sentence, on what could not be run."""
+
+    def __init__(self, **values):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(sentence(error)) from None
+
+    # As pydantic marks its own: inside another model, a spec is validated there, so that a complaint has its whole path.
+    __init__.__pydantic_base_init__ = True
 
     @classmethod
-    def from_dict(cls, values: dict):
-        """The spec; raises UserError on an unknown or missing key or a value of the wrong type."""
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields))
-        if unknown:
-            raise UserError(f"unknown key {unknown[0]!r} in the run's spec: known are {', '.join(fields)}")
-        required = [n for n, f in fields.items() if _is_required(f) and n not in values]
-        if required:
-            raise UserError(f"key {required[0]!r} is missing in the run's spec")
-        spec = cls(**values)
-        spec.check()
-        return spec
+    def from_dict(cls, values: dict) -> Self:
+        """The spec; raises UserError on an unknown or missing key or a value that could not be run."""
+        return cls(**values)
 
     @classmethod
-    def from_json(cls, text: str):
+    def from_json(cls, text: str) -> Self:
         """The spec in a JSON object; raises UserError when the text is not one."""
         try:
             values = json.loads(text)
@@ -38,9 +54,13 @@ class Spec:
             raise UserError("the spec must be a JSON object")
         return cls.from_dict(values)
 
+    def replace(self, **changes) -> Self:
+        """The spec with other values, checked again."""
+        return type(self)(**self.to_dict() | changes)
+
     def to_dict(self) -> dict:
         """All fields, defaults included."""
-        return dataclasses.asdict(self)
+        return self.model_dump()
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -51,31 +71,28 @@ class Spec:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
 
-def _is_required(f: dataclasses.Field) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+def check_backend(name: str, device: str, options: dict) -> None:
+    """Nothing; raises UserError on a device that a (known) backend does not have, or options that it does not take."""
+    backend = BACKENDS[name]
+    check_name(f"device for backend {name}", device, backend.devices)
+    for option in options:
+        check_name(f"option of backend {name}", option, backend.options.model_fields or ("none",))
+    try:
+        backend.options(**options)
+    except ValidationError as error:
+        raise UserError(f"options of backend {name}: {sentence(error)}") from None
 
 
-def _check_integer(name: str, value, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise UserError(f"{name} must be a whole number of at least {low}, not {value!r}")
-
-
-def _check_number(name: str, value, low: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value < float("inf"):
-        raise UserError(f"{name} must be a number of at least {low}, not {value!r}")
-
-
-def _check_boolean(name: str, value) -> None:
-    if not isinstance(value, bool):
-        raise UserError(f"{name} must be true or false, not {value!r}")
-
-
-def _check_keys(name: str, mapping, keys: tuple[str, ...]) -> None:
-    if not isinstance(mapping, dict) or set(mapping) != set(keys):
-        raise UserError(f"{name} must have the keys {', '.join(keys)}, and no others")
-
-
-def check_bits(name: str, value) -> None:
-    """Nothing if `value` is a bit-width that the quantizers support; raises UserError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or not MIN_BITS <= value <= MAX_BITS:
-        raise UserError(f"{name} must be a whole number from {MIN_BITS} to {MAX_BITS}, not {value!r}")
+def check_bits(backend: str, activation_bits: int | None, weight_bits: int | None) -> None:
+    """Nothing; raises UserError unless the bits are those that a backend with or without quantization takes."""
+    given = {"activation_bits": activation_bits, "weight_bits": weight_bits}
+    if not BACKENDS[backend].quantized and set(given.values()) != {None}:
+        raise UserError(f"backend {backend!r} does not quantize: leave out activation_bits and weight_bits")
+    missing = [name for name, bits in given.items() if bits is None]
+    if BACKENDS[backend].quantized and missing:
+        raise UserError(f"{missing[0]} must be a whole number from {MIN_BITS} to {MAX_BITS}, not None")
+    if BACKENDS[backend].one_bit_width and activation_bits != weight_bits:
+        raise UserError(
+            f"backend {backend!r} has one bit-width for activations and weights: activation_bits {activation_bits} and "
+            f"weight_bits {weight_bits} must be equal"
+        )

@@ -2,48 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Self
 
-from private_lora.core.errors import UserError
-from private_lora.core.names import check_name
-from private_lora.specs.base import Spec, _check_integer, _check_keys, _check_number
-from private_lora.specs.registry import (
-    ARCHITECTURES,
-    BUILT_IN_MODELS,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
 
-NETWORK = ("name", "bandwidth_bits_per_s", "latency_s")
+from private_lora.specs.base import Spec
+from private_lora.specs.fields import Number, Positive
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.sentences import check_keys, known_name, unique
+
+Name = Annotated[str, Field(min_length=1)]
+Price = Annotated[Number, Field(ge=0)]
+Model = Annotated[str, AfterValidator(known_name("architecture", (*ARCHITECTURES, *BUILT_IN_MODELS)))]
 
 
-PRICES = ("worker_per_hour", "client_per_hour", "traffic_per_gb")
+class Network(TypedDict):
+    """Of the client. latency_s: there and back."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    name: Name
+    bandwidth_bits_per_s: Annotated[Number, Field(ge=1)]
+    latency_s: Annotated[Number, Field(ge=0)]
 
 
-@dataclass(frozen=True)
+class Prices(TypedDict):
+    """Per hour of a machine and per 10^9 bytes. note: where they are from."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    currency: Name
+    worker_per_hour: Price
+    client_per_hour: Price
+    traffic_per_gb: Price
+    note: Name
+
+
 class CostSpec(Spec):
-    """What the cost model predicts: steps of `models` at `tokens` over `networks`, with each number of `workers`.
+    """What the cost model predicts: steps of `models` at `tokens` over `networks`, with each number of `workers`."""
 
-    networks: mappings of name, bandwidth_bits_per_s and latency_s (there and back). prices: currency, PRICES and note.
-    """
+    models: Annotated[list[Model], AfterValidator(unique)]
+    """architectures"""
+    tokens: Annotated[list[Positive], AfterValidator(unique)]
+    """of a step"""
+    networks: list[Annotated[Network, BeforeValidator(lambda n: check_keys(n, Network.__annotations__))]]
+    workers: Annotated[list[Positive], Field(min_length=1), AfterValidator(unique)]
+    """the outputs of every product are split evenly over so many"""
+    prices: Annotated[Prices, BeforeValidator(lambda p: check_keys(p, Prices.__annotations__))]
+    """assumed; they change predictions, and no measurement"""
 
-    models: list[str]
-    tokens: list[int]
-    networks: list[dict]
-    workers: list[int]
-    prices: dict
-
-    def check(self) -> None:
-        """Nothing; raises UserError, in one sentence, on an unknown model or a quantity that cannot be."""
-        for model in self.models:
-            check_name("architecture", model, (*ARCHITECTURES, *BUILT_IN_MODELS))
-        for name in ("tokens", "workers"):
-            for value in getattr(self, name):
-                _check_integer(name, value, 1)
-        for i, network in enumerate(self.networks):
-            _check_keys(f"networks[{i}]", network, NETWORK)
-            _check_number(f"networks[{i}].bandwidth_bits_per_s", network["bandwidth_bits_per_s"], 1)
-            _check_number(f"networks[{i}].latency_s", network["latency_s"], 0)
-            if network["name"] in [other["name"] for other in self.networks[:i]]:
-                raise UserError(f"network {network['name']!r} is listed twice: give each a name of its own")
-        _check_keys("prices", self.prices, (*PRICES, "currency", "note"))
-        for name in PRICES:
-            _check_number(f"prices.{name}", self.prices[name], 0)
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [network["name"] for network in self.networks]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"network {name!r} is listed twice: give each a name of its own")
+        return self

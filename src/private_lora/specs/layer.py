@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
 
-from private_lora.core.errors import UserError
-from private_lora.core.names import check_name
-from private_lora.specs.base import Spec, _check_integer, check_bits
-from private_lora.specs.registry import (
-    BACKENDS,
-)
+from pydantic import AfterValidator, Field, model_validator
+
+from private_lora.specs.backends import BACKENDS
+from private_lora.specs.base import Spec, check_backend, check_bits
+from private_lora.specs.fields import Bits, NotNegative, Positive
+from private_lora.specs.sentences import known_name, valid
 
 
-@dataclass(frozen=True)
 class LayerSpec(Spec):
     """One latency measurement: an encrypted linear layer of `inputs` x `outputs` on `rows` rows, stage by stage."""
 
     run_id: str
-    backend: str
-    rows: int
-    inputs: int
-    outputs: int
+    backend: Annotated[str, AfterValidator(known_name("backend", BACKENDS))]
+    rows: Positive
+    inputs: Positive
+    outputs: Positive
     stage: str = "layer"
     device: str = "cpu"
-    backend_options: dict = field(default_factory=dict)
-    activation_bits: int | None = None
-    weight_bits: int | None = None
-    repeats: int = 3
-    warmup: int = 1
-    seed: int = 0
+    backend_options: dict[str, Any] = Field(default_factory=dict)
+    activation_bits: Bits | None = None
+    weight_bits: Bits | None = None
+    repeats: Positive = 3
+    warmup: NotNegative = 1
+    seed: NotNegative = 0
 
-    def check(self) -> None:
-        """Nothing; raises UserError, in one sentence, on any value that could not be run."""
-        check_name("backend", self.backend, BACKENDS)
-        check_name(f"device for backend {self.backend}", self.device, BACKENDS[self.backend].devices)
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        valid(check_backend, self.backend, self.device, self.backend_options)
         if BACKENDS[self.backend].kind != "matmul":
-            raise UserError(f"backend {self.backend!r} has no separate linear layer to time")
+            raise ValueError(f"backend {self.backend!r} has no separate linear layer to time")
         if BACKENDS[self.backend].quantized:
-            check_bits("activation_bits", self.activation_bits)
-            check_bits("weight_bits", self.weight_bits)
-        for name in ("rows", "inputs", "outputs", "repeats"):
-            _check_integer(name, getattr(self, name), 1)
-        for name in ("warmup", "seed"):
-            _check_integer(name, getattr(self, name), 0)
+            valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
+        return self

@@ -1,55 +1,64 @@
-"""A fine-tuning run through workers on this machine's loopback, as plain data: one spec per run of the stage `network`."""
+"""A fine-tuning run through workers on this machine's loopback, as plain data."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
+from private_lora.specs.backends import remote_backends
 from private_lora.specs.base import Spec
-from private_lora.specs.registry import REMOTE_BACKENDS
+from private_lora.specs.fields import Number, Positive
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
+from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.run import RunSpec
+from private_lora.specs.sentences import valid
 
-LAYERS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*|")
 
-
-@dataclass(frozen=True)
 class LoopbackSpec(Spec):
-    """run: the fields of the `RunSpec`. workers: what each holds, such as `0-7`, or "" for all layers; none: in process.
-
-    bandwidth_bits_per_s, latency_s (there and back): of a link before every worker; None and 0: loopback itself. tls: with
-    certificates of its own. Otherwise as `network.remote.Asking`.
-    """
+    """A run and who computes its products: workers that are processes of their own, or this process."""
 
     run_id: str
-    run: dict
-    workers: list[str] = field(default_factory=list)
+    run: RunSpec
+    """the fine-tuning run"""
+    workers: list[str] = Field(default_factory=list)
+    """what each holds, such as `0-7`, or "" for all layers; none: in process"""
     tls: bool = True
+    """with certificates of its own"""
     check_answers: bool = True
-    rows_per_question: int | None = None
-    bandwidth_bits_per_s: float | None = None
-    latency_s: float = 0.0
+    """Freivalds' check of every exact answer"""
+    rows_per_question: Positive | None = None
+    """tokens of one question, spread over a layer's workers; none: all"""
+    bandwidth_bits_per_s: Annotated[Number, Field(ge=1)] | None = None
+    """of a link before every worker; none: loopback itself"""
+    latency_s: Annotated[Number, Field(ge=0)] = 0.0
+    """of that link, there and back"""
     stage: str = "loopback"
 
     @property
     def run_spec(self) -> RunSpec:
-        """The fine-tuning run; raises UserError on a value that could not be run."""
-        return RunSpec.from_dict(self.run)
+        """The fine-tuning run."""
+        return self.run
 
     @property
     def is_shaped(self) -> bool:
         """Whether messages pass through a link that is slower than loopback."""
         return self.bandwidth_bits_per_s is not None or self.latency_s > 0
 
-    def check(self) -> None:
-        """Nothing; raises UserError, in one sentence, on any value that could not be run."""
-        spec = self.run_spec
-        check_name("backend of remote workers", spec.backend, REMOTE_BACKENDS)
-        if self.workers and spec.activation_quantizer == "static_per_tensor":
-            raise UserError("static_per_tensor is calibrated with the weights themselves: workers need a dynamic quantizer")
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        valid(check_name, "backend of remote workers", self.run.backend, remote_backends())
+        if self.workers and ACTIVATION_QUANTIZERS[self.run.activation_quantizer].calibrated:
+            raise ValueError(
+                f"{self.run.activation_quantizer} is calibrated with the weights themselves: workers need a dynamic quantizer"
+            )
         for layers in self.workers:
-            if not isinstance(layers, str) or not LAYERS.fullmatch(layers):
-                raise UserError(f"workers: {layers!r} is no range of blocks such as 0-7, and not empty for all of them")
+            try:
+                parse_ranges(layers)
+            except UserError as error:
+                raise ValueError(f"workers: {error}") from None
         if not self.workers and (self.is_shaped or self.rows_per_question):
-            raise UserError("a run in process has neither a link nor questions: leave them out, or list workers")
+            raise ValueError("a run in process has neither a link nor questions: leave them out, or list workers")
+        return self

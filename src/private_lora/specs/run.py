@@ -2,91 +2,107 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
 
 from private_lora.core.errors import UserError
-from private_lora.core.names import check_name
-from private_lora.specs.base import Spec, _check_boolean, _check_integer, _check_number, check_bits
-from private_lora.specs.registry import (
-    ACTIVATION_QUANTIZERS,
-    ARCHITECTURES,
-    BACKENDS,
-    DATASETS,
-    WEIGHT_QUANTIZERS,
-)
+from private_lora.specs.backends import BACKENDS
+from private_lora.specs.base import Spec, check_backend, check_bits
+from private_lora.specs.data import DATASETS
+from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Number, Positive, Weights
+from private_lora.specs.models import ARCHITECTURES
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from private_lora.specs.sentences import known_name, valid
 
 
-@dataclass(frozen=True)
 class RunSpec(Spec):
-    """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike.
-
-    share_inputs: q, k, v are one remote call, and gate, up another; a backend of kind `trainer` has layers of its own.
-    recompute: a block's activations are computed again in backward instead of kept. blocks: only the model's first so many.
-    """
+    """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike."""
 
     run_id: str
+    """name of the run"""
     model: str
-    data: str
-    backend: str
+    """built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"""
+    data: Annotated[str, AfterValidator(known_name("dataset", DATASETS))]
+    """math_problems, codebase, jsonl, hub or random_tokens"""
+    backend: Annotated[str, AfterValidator(known_name("backend", BACKENDS))]
+    """who multiplies, such as float, integer or packed"""
     stage: str = "manual"
+    """part of a study that the run belongs to"""
     variant: str = ""
+    """free text that tells runs apart"""
     revision: str | None = None
-    weights: str = "pretrained"
-    data_options: dict = field(default_factory=dict)
+    """commit, tag or branch of a hub model"""
+    weights: Weights = "pretrained"
+    """pretrained, or random for measurements of cost"""
+    data_options: dict[str, Any] = Field(default_factory=dict)
+    """of the data source, as JSON: '{"path": "problems.jsonl"}'"""
     device: str = "cpu"
-    backend_options: dict = field(default_factory=dict)
-    activation_quantizer: str = "dynamic_per_token"
-    weight_quantizer: str = "static_per_channel"
-    activation_bits: int | None = None
-    weight_bits: int | None = None
-    constant_rows: str = "exact"
+    """cpu or cuda"""
+    backend_options: dict[str, Any] = Field(default_factory=dict)
+    """of the backend, as JSON: '{"log2_q": 24}'"""
+    activation_quantizer: Annotated[str, AfterValidator(known_name("activation quantizer", ACTIVATION_QUANTIZERS))] = (
+        "dynamic_per_token"
+    )
+    """of activations and gradients, such as dynamic_per_token"""
+    weight_quantizer: Annotated[str, AfterValidator(known_name("weight quantizer", WEIGHT_QUANTIZERS))] = "static_per_channel"
+    """of weights, such as static_per_channel"""
+    activation_bits: Bits | None = None
+    """2 to 16; not for backend float"""
+    weight_bits: Bits | None = None
+    """2 to 16; not for backend float"""
+    constant_rows: ConstantRows = "exact"
+    """exact, or reference for the reference implementation's scale of 1"""
     share_inputs: bool = True
+    """layers with the same input (q, k, v; gate, up) are one remote call"""
     recompute: bool = False
-    blocks: int | None = None
-    lora_rank: int = 8
-    lora_alpha: float = 32
-    lora_dropout: float = 0.01
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 10
-    max_grad_norm: float = 1.0
-    lr_schedule: str = "linear"
-    steps: int = 100
-    batch_size: int = 8
-    sequence_length: int = 96
-    seed: int = 0
-    train_examples: int = 2000
-    eval_examples: int = 64
-    eval_every: int = 50
-    generate_examples: int = 0
+    """compute a block's activations again in backward, for less memory"""
+    blocks: Positive | None = None
+    """only the model's first so many transformer blocks"""
+    lora_rank: Positive = 8
+    """rank of the adapter"""
+    lora_alpha: Annotated[Number, Field(ge=0)] = 32
+    """the adapter is scaled by alpha / rank"""
+    lora_dropout: Annotated[Number, Field(ge=0, le=1)] = 0.01
+    """share of the adapter's inputs that are dropped in training"""
+    learning_rate: Annotated[Number, Field(ge=0)] = 2e-3
+    """peak learning rate"""
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
+    """of AdamW"""
+    warmup_steps: NotNegative = 10
+    """steps until the peak learning rate"""
+    max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
+    """gradients are clipped to this norm"""
+    lr_schedule: Literal["linear", "constant"] = "linear"
+    """after the warm-up: linear (to zero at the last step) or constant"""
+    steps: Positive = 100
+    """optimizer steps"""
+    batch_size: Positive = 8
+    """sequences per step"""
+    sequence_length: Annotated[int, Field(ge=2)] = 96
+    """tokens per sequence, padding included"""
+    seed: NotNegative = 0
+    """of data order, adapter and dropout; never of keys"""
+    train_examples: Positive = 2000
+    """training examples"""
+    eval_examples: NotNegative = 64
+    """held-out examples for the loss; 0 for none"""
+    eval_every: NotNegative = 50
+    """steps between evaluations, besides the first and the last; 0: only those"""
+    generate_examples: NotNegative = 0
+    """held-out examples for exact match; 0 for none"""
     count_padding: bool = False
-    checkpoint_every: int = 20
+    """padding counts in loss and perplexity"""
+    checkpoint_every: Positive = 20
+    """steps between checkpoints"""
 
-    def check(self) -> None:
-        """Nothing; raises UserError, in one sentence, on any value that could not be run."""
-        check_name("backend", self.backend, BACKENDS)
-        check_name("dataset", self.data, DATASETS)
-        check_name("activation quantizer", self.activation_quantizer, ACTIVATION_QUANTIZERS)
-        check_name("weight quantizer", self.weight_quantizer, WEIGHT_QUANTIZERS)
-        check_name("constant_rows", self.constant_rows, ("exact", "reference"))
-        check_name("lr_schedule", self.lr_schedule, ("linear", "constant"))
-        check_name("weights", self.weights, ("pretrained", "random"))
-        check_name(f"device for backend {self.backend}", self.device, BACKENDS[self.backend].devices)
-        if BACKENDS[self.backend].quantized:
-            check_bits("activation_bits", self.activation_bits)
-            check_bits("weight_bits", self.weight_bits)
-        elif self.activation_bits is not None or self.weight_bits is not None:
-            raise UserError(f"backend {self.backend!r} does not quantize: leave out activation_bits and weight_bits")
-        for name in ("steps", "batch_size", "lora_rank", "train_examples", "checkpoint_every"):
-            _check_integer(name, getattr(self, name), 1)
-        _check_integer("sequence_length", self.sequence_length, 2)
-        for name in ("seed", "warmup_steps", "eval_examples", "eval_every", "generate_examples"):
-            _check_integer(name, getattr(self, name), 0)
-        for name in ("lora_alpha", "lora_dropout", "learning_rate", "weight_decay", "max_grad_norm"):
-            _check_number(name, getattr(self, name), 0)
-        for name in ("share_inputs", "count_padding", "recompute"):
-            _check_boolean(name, getattr(self, name))
-        self._check_model()
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        valid(check_backend, self.backend, self.device, self.backend_options)
+        valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
+        valid(self._check_model)
+        valid(self._check_trainer)
+        return self
 
     def _check_model(self) -> None:
         if self.model in ARCHITECTURES and (self.weights != "random" or self.data != "random_tokens"):
@@ -96,7 +112,7 @@ class RunSpec(Spec):
             )
         if self.data == "random_tokens" and self.generate_examples:
             raise UserError("random_tokens has no problems to answer: set generate_examples to 0")
-        if self.blocks is not None:
-            _check_integer("blocks", self.blocks, 1)
+
+    def _check_trainer(self) -> None:
         if BACKENDS[self.backend].kind == "trainer" and (self.recompute or self.blocks):
             raise UserError(f"backend {self.backend!r} trains by itself: it knows neither recompute nor blocks")

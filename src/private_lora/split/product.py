@@ -8,6 +8,7 @@ import numpy as np
 
 from private_lora.backends.clear.arithmetic import ExactProduct
 from private_lora.core.errors import UserError
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.split.quantizers import dequantize_product, quantize_activations, value_range
 from private_lora.split.session import Session
 from private_lora.split.weights import ProductWeight
@@ -34,7 +35,7 @@ class RemoteProduct:
         self.server = session.place.server(session.backend, self.plan, weight)
         measures_noise = self._terms is not None and not self.plan.exact and session.place.is_local
         self._truth = ExactProduct(weight.values, q.activation_bits) if measures_noise else None
-        self._weight = np.ascontiguousarray(original) if q.activation_quantizer == "static_per_tensor" else None
+        self._weight = np.ascontiguousarray(original) if ACTIVATION_QUANTIZERS[q.activation_quantizer].calibrated else None
         session.products.append(self)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

@@ -18,6 +18,9 @@ from functools import cached_property
 import numba
 import numpy as np
 
+from private_lora.core.names import load_object
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
@@ -68,48 +71,55 @@ def quantize_activations(
 ) -> Quantized:
     """Rows of float32 activations or gradients (T x K), quantized for the server.
 
-    quantizer: `dynamic_per_token`, `symmetric_per_token` (range of each row), `dynamic_per_tensor` (range of x), or
-    `static_per_tensor` (calibrated_range, values outside are clamped).
+    quantizer: of `specs.quantizers.ACTIVATION_QUANTIZERS`. calibrated_range: from a pass before, for those that need one;
+    values outside are clamped.
     Raises FloatingPointError when x holds a value that is not finite, ValueError on an unknown quantizer.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
+    if quantizer not in ACTIVATION_QUANTIZERS:
+        raise ValueError(f"unknown activation quantizer {quantizer!r}")
     low, high = _row_ranges(x)
     if not np.isfinite(high - low).all():
         raise FloatingPointError("activations to quantize are not finite: the run has diverged")
-    if quantizer in ("dynamic_per_token", "symmetric_per_token"):
-        range_low, range_high = low, high
-    elif quantizer == "dynamic_per_tensor":
-        range_low, range_high = np.full_like(low, low.min()), np.full_like(high, high.max())
-    elif quantizer == "static_per_tensor":
-        if calibrated_range is None:
-            raise ValueError("static_per_tensor needs a calibrated range: run the calibration pass first")
-        range_low, range_high = (np.full_like(low, edge) for edge in calibrated_range)
-    else:
-        raise ValueError(f"unknown activation quantizer {quantizer!r}")
-    symmetric = quantizer.startswith("symmetric")
-    values, scale, zero_point = _quantize(x, low, high, range_low, range_high, bits, symmetric, constant_rows)
+    kind = ACTIVATION_QUANTIZERS[quantizer]
+    if kind.calibrated and calibrated_range is None:
+        raise ValueError(f"{quantizer} needs a calibrated range: run the calibration pass first")
+    ranges = load_object(kind.ranges)(low, high, calibrated_range)
+    values, scale, zero_point = _quantize(x, low, high, *ranges, bits, kind.symmetric, constant_rows)
     return Quantized(values, scale[:, None], zero_point[:, None], bits)
 
 
 def quantize_weight(weight: np.ndarray, bits: int, quantizer: str, constant_rows: str = "exact") -> Quantized:
     """A float32 weight (K x D, inputs x outputs), quantized once, one scale per output or one for all.
 
-    quantizer: `static_per_channel`, `static_per_tensor` or `symmetric_per_channel`. Raises ValueError on another name and
-    FloatingPointError when the weight is not finite.
+    quantizer: of `specs.quantizers.WEIGHT_QUANTIZERS`. Raises ValueError on another name and FloatingPointError when the weight
+    is not finite.
     """
     columns = np.ascontiguousarray(np.asarray(weight, dtype=np.float32).T)
+    if quantizer not in WEIGHT_QUANTIZERS:
+        raise ValueError(f"unknown weight quantizer {quantizer!r}")
     low, high = _row_ranges(columns)
     if not np.isfinite(high - low).all():
         raise FloatingPointError("the weight to quantize is not finite")
-    if quantizer in ("static_per_channel", "symmetric_per_channel"):
-        range_low, range_high = low, high
-    elif quantizer == "static_per_tensor":
-        range_low, range_high = np.full_like(low, low.min()), np.full_like(high, high.max())
-    else:
-        raise ValueError(f"unknown weight quantizer {quantizer!r}")
-    symmetric = quantizer.startswith("symmetric")
-    values, scale, zero_point = _quantize(columns, low, high, range_low, range_high, bits, symmetric, constant_rows)
+    kind = WEIGHT_QUANTIZERS[quantizer]
+    ranges = load_object(kind.ranges)(low, high, None)
+    values, scale, zero_point = _quantize(columns, low, high, *ranges, bits, kind.symmetric, constant_rows)
     return Quantized(np.ascontiguousarray(values.T), scale[None, :], zero_point[None, :], bits)
+
+
+def range_of_each_row(low, high, calibrated):
+    """Smallest and largest value (each R) that the integers of a row stand for: its own."""
+    return low, high
+
+
+def range_of_all_rows(low, high, calibrated):
+    """The same of all rows."""
+    return np.full_like(low, low.min()), np.full_like(high, high.max())
+
+
+def range_from_calibration(low, high, calibrated):
+    """The same as a calibration pass found it."""
+    return tuple(np.full_like(low, edge) for edge in calibrated)
 
 
 def concatenate_outputs(weights: list[Quantized]) -> Quantized:

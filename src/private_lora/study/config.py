@@ -16,7 +16,8 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.core.paths import ROOT
 from private_lora.specs.costs import CostSpec
-from private_lora.specs.registry import ACTIVATION_QUANTIZERS, PUBLISHED_FIGURES, PUBLISHED_TABLES, WEIGHT_QUANTIZERS
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
+from private_lora.specs.registry import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.study.grid import Study, expand_blocks, expand_layers, expand_loopbacks, expand_runs
 
 DEFAULTS = ROOT / "config" / "config.yaml"

@@ -13,11 +13,12 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.models.lookup import local_directory
 from private_lora.models.shapes import architecture_of
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import LoopbackSpec
-from private_lora.specs.registry import BACKENDS, BUILT_IN_MODELS, PLAINTEXT
+from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
 
 # In the order in which their rows are collected; each is a section of the configuration.
@@ -114,9 +115,7 @@ def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
 def _in_group(where: str, specs: Iterator) -> Iterator:
     """The checked specs, any complaint preceded by where in the configuration they come from."""
     try:
-        for spec in specs:
-            spec.check()
-            yield spec
+        yield from specs
     except UserError as error:
         raise UserError(f"config: {where}: {error}") from None
 

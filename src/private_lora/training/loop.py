@@ -20,8 +20,9 @@ from private_lora.models.load import load_base
 from private_lora.models.stream import WeightSource, load_frame
 from private_lora.results.provenance import machine
 from private_lora.results.recorder import Recorder
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantization import Quantization
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.specs.run import RunSpec
 from private_lora.split.linear import calibrate, split_model
 from private_lora.split.place import InProcess, Place
@@ -188,7 +189,7 @@ def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource, pl
     session = Session(backend, quantization_of(spec), place=place or InProcess())
     split_model(model, session, spec.share_inputs, source)
     session.place.connect(spec)
-    if spec.activation_bits is not None and spec.activation_quantizer == "static_per_tensor":
+    if spec.activation_bits is not None and ACTIVATION_QUANTIZERS[spec.activation_quantizer].calibrated:
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
     return session
 

@@ -18,7 +18,7 @@ from private_lora.core.memory import peak_memory_bytes
 from private_lora.core.names import load_object
 from private_lora.models.load import model_hash
 from private_lora.results.provenance import environment, write_sidecar
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors

@@ -126,7 +126,10 @@ def test_altered_messages_to_packed_get_a_status_and_change_nothing(worker_proce
 
 @pytest.mark.slow
 def test_altered_messages_to_glwe_get_a_status_and_change_nothing(worker_process):
-    held, truth = (hold(WorkerSpec("nano", name, "0", activation_bits=7, weight_bits=7)) for name in ("glwe", "integer"))
+    held, truth = (
+        hold(WorkerSpec(model="nano", backend=name, layers="0", activation_bits=7, weight_bits=7))
+        for name in ("glwe", "integer")
+    )
     name = list(held.products)[2]
     honest = Honest(held, truth, name)
     material = honest.client.public_material().to_bytes()

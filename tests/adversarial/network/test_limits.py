@@ -241,7 +241,7 @@ def test_plain_text_is_refused_where_others_may_listen(honest, host):
     address = Address(host, 0)
     with pytest.raises(UserError, match="not a loopback address"):
         workers.start(honest[0], address, None, Limits())
-    spec = WorkerSpec("nano", "packed", activation_bits=8, weight_bits=8)
+    spec = WorkerSpec(model="nano", backend="packed", activation_bits=8, weight_bits=8)
     for listen, metrics in ((address, None), (Address("127.0.0.1", 0), address)):
         with pytest.raises(UserError, match="not a loopback address"):
             workers.serve(spec, listen, None, Limits(), metrics)

@@ -173,7 +173,7 @@ def test_the_search_finds_every_pattern_that_is_there_and_no_other():
 
 def own_things(name, products=("model.layers.0.self_attn.o_proj forward",)):
     """What a worker certainly has: the names of its products and rows of its weights, as its kernel keeps them."""
-    held = hold(WorkerSpec("nano", name, "0", activation_bits=8, weight_bits=8))
+    held = hold(WorkerSpec(model="nano", backend=name, layers="0", activation_bits=8, weight_bits=8))
     known = {product.encode(): "a product's name" for product in products}
     for product in products:
         rows = held.products[product].server._product._blocks[0].numpy()

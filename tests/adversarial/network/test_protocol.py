@@ -15,9 +15,10 @@ from private_lora.core.errors import UserError
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import PART_BYTES, BrokenStream, parts_of, read_data, read_header
 from private_lora.network.wire.settings import Expected, Settings, compare_products, compare_settings, plan_json
-from private_lora.network.worker.held import hold, parse_range
+from private_lora.network.worker.held import hold
 from private_lora.network.worker.sessions import Limits
 from private_lora.specs.quantization import Quantization
+from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.worker import WorkerSpec
 from private_lora.split.weights import product_weight
 
@@ -125,9 +126,9 @@ def test_the_digest_of_a_weight_covers_integers_scales_and_zero_points():
 
 @pytest.mark.parametrize("layers", ["0", "1", "0-1", ""])
 def test_a_worker_holds_both_products_of_its_layers_alone(layers, tiny_llama_directory):
-    held = hold(WorkerSpec(str(tiny_llama_directory), "packed", layers, activation_bits=8, weight_bits=8))
+    held = hold(WorkerSpec(model=str(tiny_llama_directory), backend="packed", layers=layers, activation_bits=8, weight_bits=8))
     blocks = {int(name.split("layers.")[1].split(".")[0]) for name in held.products}
-    assert blocks == (parse_range(layers) if layers else {0, 1})
+    assert blocks == (parse_ranges(layers) or {0, 1})
     assert len(held.products) == 8 * len(blocks)  # q+k+v, o, gate+up, down; forward and backward
     joint = [name for name in held.products if name.endswith("self_attn.q_proj+k_proj+v_proj backward")]
     assert len(joint) == len(blocks)
@@ -154,5 +155,5 @@ def test_workers_that_cannot_serve_say_so_before_they_listen(fields, message, ti
 
 
 def test_flags_of_the_command_are_fields_of_the_specs():
-    assert {flag.replace("-", "_") for flag in WORKER_FLAGS} <= {f.name for f in dataclasses.fields(WorkerSpec)}
+    assert {flag.replace("-", "_") for flag in WORKER_FLAGS} <= set(WorkerSpec.model_fields)
     assert {field for field, _, _ in LIMIT_FLAGS.values()} < {f.name for f in dataclasses.fields(Limits)}

@@ -91,7 +91,7 @@ def glwe(local_worker):
 def small_held(name, weight):
     backend = load(name)
     plan = backend.plan(weight, 7)
-    settings = hold(WorkerSpec("nano", "integer", "0", activation_bits=8, weight_bits=8)).settings
+    settings = hold(WorkerSpec(model="nano", backend="integer", layers="0", activation_bits=8, weight_bits=8)).settings
     return Held(settings, backend, {PRODUCT: HeldProduct(PRODUCT, b"", "{}", backend.server(plan, weight))})
 
 

@@ -143,7 +143,7 @@ def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(
 
 @pytest.mark.parametrize("name", ["packed", "glwe"])
 def test_the_same_question_has_the_same_answer_whenever_and_whoever_is_asked(name, tiny_llama_directory, local_worker):
-    spec = WorkerSpec(str(tiny_llama_directory), name, "0", activation_bits=7, weight_bits=7)
+    spec = WorkerSpec(model=str(tiny_llama_directory), backend=name, layers="0", activation_bits=7, weight_bits=7)
     with local_worker(spec) as one, local_worker(spec) as other:
         product = one.service.held.products["model.layers.0.mlp.down_proj forward"]
         client = load(name).client(product.server.plan)

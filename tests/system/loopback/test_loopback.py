@@ -115,7 +115,7 @@ def captured_bytes(path: Path) -> int:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"workers": ["x"]}, "no range of blocks"),
+        ({"workers": ["x"]}, "no block or range of blocks"),
         ({"workers": [], "latency_s": 0.1}, "in process has neither a link nor questions"),
         ({"wrokers": []}, "unknown key 'wrokers'"),
     ],

@@ -18,7 +18,7 @@ from private_lora.network.wire.security import Address, Tls, check_plaintext, tl
 from private_lora.network.worker import server as worker
 from private_lora.network.worker.held import hold
 from private_lora.network.worker.sessions import Limits
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.worker import WorkerSpec
 from private_lora.training.loop import prepare, train
 

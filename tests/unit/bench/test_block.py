@@ -17,8 +17,8 @@ from private_lora.core.errors import UserError
 from private_lora.publish.tables import TABLES
 from private_lora.results.reader import Data
 from private_lora.results.recorder import collect
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
-from private_lora.specs.registry import BACKENDS, PLAINTEXT
 
 MATMUL = [name for name, entry in BACKENDS.items() if entry.kind == "matmul"]
 LAYERS = {"q": [24, 24], "k": [24, 3], "v": [24, 3]}

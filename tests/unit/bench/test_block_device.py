@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from private_lora.cli.main import main
-from private_lora.specs.registry import BACKENDS, PLAINTEXT
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 
 MATMUL = [name for name, entry in BACKENDS.items() if entry.kind == "matmul"]
 NOT_THERE = ("snakemake", "datasets", "concrete", "transformers", "peft", "jsonschema", "yaml")

@@ -8,8 +8,8 @@ import pytest
 
 from private_lora.bench import layer as bench
 from private_lora.core.errors import UserError
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.registry import BACKENDS
 
 MATMUL = [name for name, entry in BACKENDS.items() if entry.kind == "matmul"]
 

@@ -177,5 +177,5 @@ def test_nonsense_is_refused_in_one_sentence(section, expected):
 def test_a_spec_by_hand_without_a_price_is_refused():
     values = json.loads(load_study([]).costs.to_json())
     del values["prices"]["traffic_per_gb"]
-    with pytest.raises(UserError, match="prices must have the keys"):
+    with pytest.raises(UserError, match="prices: key 'traffic_per_gb' is missing"):
         CostSpec.from_dict(values)

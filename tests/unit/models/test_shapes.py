@@ -6,7 +6,7 @@ import pytest
 
 from private_lora.core.errors import UserError
 from private_lora.models.shapes import architecture_of
-from private_lora.specs.registry import ARCHITECTURES
+from private_lora.specs.models import ARCHITECTURES
 
 # Published by the models' authors, or counted by transformers over the same configuration.
 WEIGHTS = {

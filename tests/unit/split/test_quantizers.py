@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from private_lora.specs.registry import MAX_BITS, MIN_BITS
+from private_lora.specs.fields import MAX_BITS, MIN_BITS
 from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight
 
 PAIRS = [

@@ -11,8 +11,8 @@ from private_lora.backends import load
 from private_lora.core.errors import UserError
 from private_lora.models.load import load_base
 from private_lora.models.stream import load_frame
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantization import Quantization
-from private_lora.specs.registry import BACKENDS
 from private_lora.split.linear import LayerGroup, SplitLinear
 from private_lora.split.product import RemoteProduct
 from private_lora.split.quantizers import quantize_activations, quantize_weight

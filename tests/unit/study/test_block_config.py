@@ -8,8 +8,9 @@ import pytest
 from private_lora.core.errors import UserError
 from private_lora.models.shapes import architecture_of
 from private_lora.results.fingerprints import fingerprint
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
-from private_lora.specs.registry import ARCHITECTURES, BACKENDS, BUILT_IN_MODELS, PLAINTEXT
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
 from private_lora.study.grid import STAGES
 

@@ -262,15 +262,14 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"backend_options": {"mode": "simulate"}}, "known are disable, execute"),
-        ({"backend_options": {"mod": "execute"}}, "unknown option 'mod'"),
+        ({"backend_options": {"mode": "simulate"}}, "mode must be one of disable, execute"),
+        ({"backend_options": {"mod": "execute"}}, "unknown option of backend concrete_ml 'mod'"),
         ({"weight_bits": 7}, "must be equal"),
     ],
 )
 def test_a_spec_it_cannot_run_is_refused_in_one_sentence(changes, message):
-    spec = make_spec(**changes)
     with pytest.raises(UserError, match=message):
-        ConcreteMLBackend().train(None, None, None, None, spec, None)
+        make_spec(**changes)
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from private_lora.models.load import load_base
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.backends import BACKENDS
 from private_lora.training.loop import prepare, train
 from private_lora.training.run import check_labels, finetune
 

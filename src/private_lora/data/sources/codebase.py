@@ -23,8 +23,6 @@ SOURCE_SUFFIXES = {
 }  # fmt: skip
 CHUNK_CHARACTERS = 200  # about 64 tokens of a small vocabulary
 
-OPTIONS = {"directory": str, "chunk_characters": int}
-
 
 def _unreadable(error: OSError):
     raise UserError(f"Cannot read {error.filename}: {error.strerror}; check data_options.directory.") from error
@@ -81,7 +79,7 @@ def chunks(text: str, size: int = CHUNK_CHARACTERS) -> list[str]:
 
 def _chunk_size(options: dict) -> int:
     """Characters of a chunk, at most; UserError for a size below one."""
-    check_options("codebase", options, OPTIONS)
+    check_options("codebase", options)
     size = options.get("chunk_characters")
     if size is not None and size < 1:
         raise UserError(f"Option 'chunk_characters' of data codebase must be at least 1, not {size}.")

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 
 from private_lora.core.errors import UserError
 from private_lora.data.examples import Example, check_options
-from private_lora.data.sources.jsonl import FIELD_OPTIONS, part_of, record_example
-
-OPTIONS = {"name": str, "config": str, "revision": str, "train_split": str, "test_split": str} | FIELD_OPTIONS
+from private_lora.data.sources.jsonl import part_of, record_example
 
 
 def validate(options: dict) -> None:
     """Nothing, or UserError for unknown, mistyped or missing options; nothing is fetched."""
-    check_options("hub", options, OPTIONS)
+    check_options("hub", options)
     if options.get("name") is None:
         raise UserError("Data hub needs the option name, such as openai/gsm8k.")
     if options.get("test_split") is not None and options["test_split"] == (options.get("train_split") or "train"):

@@ -11,9 +11,6 @@ from pathlib import Path
 from private_lora.core.errors import UserError
 from private_lora.data.examples import Example, check_options, held_out, make_example
 
-FIELD_OPTIONS = {"prompt_field": str, "completion_field": str, "answer_field": str}
-OPTIONS = {"path": str, "train_path": str, "test_path": str} | FIELD_OPTIONS
-
 
 def _paths(options: dict) -> tuple[Path, Path | None]:
     """The training file, and the test file or None if one file serves for both; UserError otherwise."""
@@ -94,7 +91,7 @@ def part_of(examples: list[Example], split: str) -> list[Example]:
 
 def validate(options: dict) -> None:
     """Nothing, or UserError: options, or the first bad line of any of the files."""
-    check_options("jsonl", options, OPTIONS)
+    check_options("jsonl", options)
     for path in _paths(options):
         if path is not None:
             read_jsonl(path, options)
@@ -102,7 +99,7 @@ def validate(options: dict) -> None:
 
 def examples(options: dict, split: str, seed: int) -> list[Example]:
     """All examples of a split in the order of the file; the seed is not used."""
-    check_options("jsonl", options, OPTIONS)
+    check_options("jsonl", options)
     train_path, test_path = _paths(options)
     if test_path is None:
         return part_of(read_jsonl(train_path, options), split)

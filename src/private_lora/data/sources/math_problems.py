@@ -190,7 +190,7 @@ def generate(split: str, seed: int) -> Iterator[Example]:
 
 def validate(options: dict) -> None:
     """Nothing, or UserError: the generator takes no options."""
-    check_options("math_problems", options, {})
+    check_options("math_problems", options)
 
 
 def examples(options: dict, split: str, seed: int) -> Iterator[Example]:

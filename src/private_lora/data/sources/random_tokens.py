@@ -9,7 +9,7 @@ from private_lora.data.examples import check_options
 
 def validate(options: dict) -> None:
     """Nothing, or UserError for any option."""
-    check_options("random_tokens", options, {})
+    check_options("random_tokens", options)
 
 
 def examples(options: dict, split: str, seed: int):

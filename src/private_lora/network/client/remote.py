@@ -15,6 +15,7 @@ from private_lora.network.client.connection import Connection
 from private_lora.network.client.freivalds import AnswerCheck
 from private_lora.network.client.workers import Workers
 from private_lora.network.wire.settings import Expected, Settings, model_identity, plan_json
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.split.stopwatch import TimedProduct
 from private_lora.split.weights import ProductWeight
 
@@ -78,8 +79,10 @@ class RemotePlace:
 
     def connect(self, spec) -> None:
         """Shake hands with all workers; raises UserError if one holds something else than this run needs."""
-        if spec.activation_quantizer == "static_per_tensor" and spec.activation_bits is not None:
-            raise UserError("static_per_tensor is calibrated with the weights themselves: workers need a dynamic quantizer")
+        if ACTIVATION_QUANTIZERS[spec.activation_quantizer].calibrated and spec.activation_bits is not None:
+            raise UserError(
+                f"{spec.activation_quantizer} is calibrated with the weights themselves: workers need a dynamic quantizer"
+            )
         model = model_identity(spec.model, spec.revision, spec.weights, spec.seed)
         self._workers.connect(Settings.of(spec, model), self._expected)
 

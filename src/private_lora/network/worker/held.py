@@ -17,7 +17,8 @@ from private_lora.models.stream import WeightSource, open_weights, remote_layers
 from private_lora.network.wire.settings import Settings, model_identity, plan_json
 from private_lora.specs.grouping import groups, joint_name
 from private_lora.specs.quantization import Quantization
-from private_lora.specs.worker import WorkerSpec, parse_range
+from private_lora.specs.ranges import parse_ranges
+from private_lora.specs.worker import WorkerSpec
 from private_lora.split.weights import ProductWeight, backward_weight, forward_weight, input_output_weight
 
 BLOCK = re.compile(r"\.(\d+)\.")
@@ -63,7 +64,6 @@ def hold(spec: WorkerSpec, progress=None) -> Held:
     progress: called with each product's name. Raises UserError on a model that cannot be loaded, layers that it does not have,
     or a weight that the backend refuses.
     """
-    spec.check()
     model, source, _ = open_weights(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
     layers = remote_layers(model)
     chosen = _chosen(list(layers), spec.layers)
@@ -103,7 +103,7 @@ def _chosen(names: list[str], layers: str) -> list[str]:
     if not layers:
         return names
     blocks = {int(BLOCK.search(name)[1]) for name in names}
-    wanted = set().union(*(parse_range(part) for part in layers.split(",")))
+    wanted = parse_ranges(layers)
     if not wanted <= blocks:
         raise UserError(f"--layers {layers}: there is no block {min(wanted - blocks)}, the model has 0-{max(blocks)}")
     return [name for name in names if int(BLOCK.search(name)[1]) in wanted]

@@ -21,12 +21,12 @@ from private_lora.publish.figures.style import (
 )
 from private_lora.publish.tables.block import GLWE, block_summary
 from private_lora.results.reader import Data
-from private_lora.specs.registry import PLAINTEXT
+from private_lora.specs.backends import PLAINTEXT
 
 COLOURS = BACKEND_COLOURS | PLAINTEXT_COLOURS
 # Measurements beside each other in the figure: more would leave no room for their titles.
 IN_A_ROW = 3
-LABELS = {"plaintext_bf16": "plaintext bf16 (inexact)"}
+LABELS = {name: product.label for name, product in PLAINTEXT.items()}
 # Who works, with line and marker.
 SIDES = {"server": ("solid", "o"), "client": ("dashed", "s")}
 

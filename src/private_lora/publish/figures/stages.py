@@ -13,7 +13,7 @@ from private_lora.publish.tables.layer import latency_summary
 from private_lora.results.labels import DEFAULT_PAIR, bits_label, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of
-from private_lora.specs.registry import BACKENDS
+from private_lora.specs.backends import BACKENDS
 
 SHAPE = ["rows", "inputs", "outputs"]
 LAYER_STAGES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")

@@ -17,29 +17,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from private_lora.results.labels import join_basis
+from private_lora.specs import colours
+from private_lora.specs.backends import BACKENDS, PLAINTEXT
+from private_lora.specs.quantizers import NO_PAIR, PAIRS
 
-# Okabe and Ito's palette: distinguishable with the common kinds of colour blindness.
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#888888"
+BLACK, ORANGE, SKY, GREEN = colours.BLACK, colours.ORANGE, colours.SKY, colours.GREEN
+BLUE, VERMILLION, PURPLE, GREY = colours.BLUE, colours.VERMILLION, colours.PURPLE, colours.GREY
 
-PAIR_COLOURS = {"float": BLACK, "DTok-SC": BLUE, "DTen-ST": ORANGE, "ST-ST": GREEN, "Sym": PURPLE}
-BACKEND_COLOURS = {
-    "float": BLACK,
-    "integer": BLUE,
-    "packed": GREEN,
-    "packed_approx": ORANGE,
-    "packed_simulated": GREY,
-    "glwe_simulated": SKY,
-    "glwe": VERMILLION,
-    "concrete_ml": PURPLE,
-}
-PLAINTEXT_COLOURS = {
-    "plaintext_float32": BLACK,
-    "plaintext_float64": GREY,
-    "plaintext_bf16": PURPLE,
-    "plaintext_int8": BLUE,
-}
-PAIR_MARKERS = {"float": "", "DTok-SC": "o", "DTen-ST": "s", "ST-ST": "^", "Sym": "D"}
+PAIR_COLOURS = {pair.short: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+PAIR_MARKERS = {pair.short: pair.marker for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+BACKEND_COLOURS = {name: backend.colour for name, backend in BACKENDS.items()}
+PLAINTEXT_COLOURS = {name: product.colour for name, product in PLAINTEXT.items()}
 BITS_STYLES = {
     4: (0, (1, 1)),
     6: (0, (3, 1, 1, 1, 1, 1)),

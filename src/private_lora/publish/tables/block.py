@@ -10,7 +10,8 @@ import pandas as pd
 from private_lora.models.shapes import architecture_of
 from private_lora.results.labels import in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.specs.registry import ARCHITECTURES, BUILT_IN_MODELS, PLAINTEXT
+from private_lora.specs.backends import PLAINTEXT
+from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
 GLWE = "glwe"
 # Values that one of the scheme's ciphertexts holds, on the way up and down: its polynomial size.

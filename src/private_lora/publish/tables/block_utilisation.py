@@ -7,7 +7,7 @@ import pandas as pd
 
 from private_lora.publish.tables.block import RUN, block_summary
 from private_lora.results.reader import Data
-from private_lora.specs.registry import PLAINTEXT
+from private_lora.specs.backends import PLAINTEXT
 
 PACKED = ("packed", "packed_approx")
 # Bytes of an operand's entry and of a result's, in each type.

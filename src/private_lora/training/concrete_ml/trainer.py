@@ -23,13 +23,13 @@ from itertools import takewhile
 import torch
 
 from private_lora.core.errors import UserError
+from private_lora.specs.options import ConcreteMLOptions
 from private_lora.training.concrete_ml.clear import clear_layer_output, concrete_ml_surroundings
 from private_lora.training.concrete_ml.meter import Meter, install
 from private_lora.training.loop import seed_dropout
 
 __all__ = ["ConcreteMLBackend", "clear_layer_output"]
 
-MODES = ("disable", "execute")
 GLWE_SECURITY_BITS = 128  # what the extension's authors state for its default parameters
 
 
@@ -55,9 +55,9 @@ class ConcreteMLBackend:
         spec: a RunSpec; `backend_options["mode"]` is `disable` (clear) or `execute` (encrypted, the default).
         on_step(step, loss, grad_norm, learning_rate, step_time_s): called after each step, counted from 1,
         with the gradient norm before clipping.
-        Raises UserError on a spec that Concrete ML cannot run, FloatingPointError when a loss is not finite.
+        Raises FloatingPointError when a loss is not finite.
         """
-        mode = check_spec(spec)
+        mode = ConcreteMLOptions(**spec.backend_options).mode
         meter = Meter()
         with concrete_ml_surroundings() as cml, _layers_restored(peft_model, cml["lora"].LINEAR_LAYERS):
             start = time.perf_counter()
@@ -77,22 +77,6 @@ class ConcreteMLBackend:
         if mode == "execute" and not meter.encrypted_products:
             raise RuntimeError("Concrete ML was to execute under encryption and multiplied no ciphertext")
         return facts | times
-
-
-def check_spec(spec) -> str:
-    """The mode; raises UserError if the spec asks for what Concrete ML does not do."""
-    options = dict(spec.backend_options)
-    mode = options.pop("mode", "execute")
-    if options:
-        raise UserError(f"unknown option {next(iter(options))!r} of backend 'concrete_ml': known is mode")
-    if mode not in MODES:
-        raise UserError(f"unknown mode {mode!r} of backend 'concrete_ml': known are {', '.join(MODES)}")
-    if spec.activation_bits != spec.weight_bits:
-        raise UserError(
-            f"backend 'concrete_ml' has one bit-width for activations and weights: activation_bits "
-            f"{spec.activation_bits} and weight_bits {spec.weight_bits} must be equal"
-        )
-    return mode
 
 
 class StepLoader:

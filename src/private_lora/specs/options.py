@@ -1,0 +1,54 @@
+"""Options of backends, one model for each kind: field for field what the backend's class takes, `device` aside."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from private_lora.specs.fields import NotNegative, Number
+
+
+class NoOptions(BaseModel):
+    """None at all; base of the others, which refuse what they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class PackedOptions(NoOptions):
+    """Of token-packed RLWE."""
+
+    failure_log2: Annotated[Number, Field(le=-1)] = -64
+    """log2 of the largest allowed probability that a value decrypts wrongly"""
+    security: Literal["classical", "quantum"] = "classical"
+    """table of caps on log2 Q"""
+
+
+class PackedApproxOptions(PackedOptions):
+    """Of token-packed RLWE with a small modulus."""
+
+    log2_q: Annotated[int, Field(ge=8, le=62)] = 26
+    """of the modulus; one more bit halves the error"""
+
+
+class PackedSimulatedOptions(PackedApproxOptions):
+    """Of the simulation of `packed_approx`."""
+
+    seed: NotNegative = 0
+    """of the noise, which protects nothing; a run gives its own"""
+
+
+class GlweSimulatedOptions(NoOptions):
+    """Of the simulation of `glwe`."""
+
+    noise_std: Annotated[Number, Field(ge=0)] = 19.05
+    """in units of the integer product"""
+    seed: NotNegative = 0
+    """of the noise, which protects nothing; a run gives its own"""
+
+
+class ConcreteMLOptions(NoOptions):
+    """Of Concrete ML's own trainer."""
+
+    mode: Literal["disable", "execute"] = "execute"
+    """disable: in the clear; execute: encrypted"""
