@@ -403,7 +403,7 @@ def numbered(rows):
     return {"input_ids": np.arange(rows)[:, None], "labels": np.arange(rows)[:, None] * 2}
 
 
-@settings(deadline=None)
+
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(0, 2**31), st.integers(1, 12))
 def test_batches_are_reshuffled_epochs_joined(rows, size, seed, steps):
     drawn = list(batches(numbered(rows), size, steps, seed))
