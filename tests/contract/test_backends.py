@@ -164,7 +164,7 @@ def _children(item):
 
 @pytest.mark.parametrize("kernel", ["int8", "float32", "float64", "int64"])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 60), st.integers(1, 40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_kernel_gives_the_same_integers(kernel, seed, rows, inputs, outputs):
     from private_lora.backends.clear.arithmetic import ExactProduct
 
@@ -173,7 +173,7 @@ def test_every_kernel_gives_the_same_integers(kernel, seed, rows, inputs, output
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.integers(2, 16))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_integer_is_the_int64_product_at_every_bit_width(seed, activation_bits, weight_bits):
     x, weight = integers(seed, (9, 130), activation_bits), integers(seed + 1, (130, 21), weight_bits)
     x[0], x[1] = 2 ** (activation_bits - 1) - 1, -(2 ** (activation_bits - 1))

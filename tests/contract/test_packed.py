@@ -49,7 +49,7 @@ EXTREMES = ["all max", "all min", "one hot", "zero"]
     st.sampled_from(BITS),
     st.sampled_from(BITS),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_shape_and_bits_give_the_int64_product(seed, shape, activation_bits, weight_bits):
     rows, inputs, outputs = shape
     weight = integers(seed + 1, (inputs, outputs), weight_bits)
@@ -64,7 +64,7 @@ def test_any_shape_and_bits_give_the_int64_product(seed, shape, activation_bits,
     st.sampled_from([2, 8, 9, 16]),
     st.sampled_from([2, 8, 9, 16]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_extreme_inputs_and_weights_give_the_int64_product(of_x, of_weight, shape, activation_bits, weight_bits):
     rows, inputs, outputs = shape
     x, weight = extreme(of_x, (rows, inputs), activation_bits), extreme(of_weight, (inputs, outputs), weight_bits)

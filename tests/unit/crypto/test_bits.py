@@ -52,7 +52,7 @@ def test_many_odd_rows_survive(bits):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.integers(1, 100), st.integers(1, 48), st.sampled_from([32, 64, 512]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_values_survive_in_any_shape_and_block(seed, rows, columns, bits, block_columns):
     assert_round_trip(unsigned(seed, rows, columns, bits), bits, block_columns=block_columns)
 

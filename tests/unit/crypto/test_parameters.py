@@ -88,7 +88,7 @@ def chosen(bound, norm, target, table):
 
 
 @given(BOUNDS, NORMS, TARGETS, st.sampled_from(list(SECURITY_CAPS)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_chosen_parameters_keep_their_promises(bound, norm, target, table):
     p = chosen(bound, norm, target, table)
     assume(p is not None)
@@ -112,7 +112,7 @@ def fitting(ring_size, log2_q, bound, norm, target, table):
 
 
 @given(BOUNDS, NORMS, TARGETS, st.sampled_from(list(SECURITY_CAPS)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nothing_smaller_than_what_is_chosen_would_do(bound, norm, target, table):
     p = chosen(bound, norm, target, table)
     assume(p is not None)
@@ -128,7 +128,7 @@ def test_nothing_smaller_than_what_is_chosen_would_do(bound, norm, target, table
 
 
 @given(BOUNDS, NORMS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_no_pair_of_shorter_answers_would_do(bound, norm):
     p = chosen(bound, norm, -64.0, "classical")
     assume(p is not None)
@@ -139,7 +139,7 @@ def test_no_pair_of_shorter_answers_would_do(bound, norm):
 
 
 @given(BOUNDS, NORMS, TARGETS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_quantum_table_asks_for_a_larger_ring_or_a_smaller_modulus(bound, norm, target):
     classical, quantum = (chosen(bound, norm, target, table) for table in ("classical", "quantum"))
     if classical is None:

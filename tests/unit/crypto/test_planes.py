@@ -52,7 +52,7 @@ def assert_rounded_right(kernel, planes, weight, modulus_bits, shift):
     st.integers(0, 7),
     st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_products_are_rounded_as_integers_would_be(kernel, seed, shape, count, shift, unused, extreme):
     rows, inputs, outputs = shape
     modulus_bits = 8 * count - unused
@@ -115,7 +115,7 @@ def test_int8_operations_are_counted_with_their_padding(rows, inputs, outputs):
 
 
 @given(st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_padding_for_cuda_gives_sizes_that_it_takes_and_the_same_product(shape):
     rows, inputs, outputs = shape
     x, weight = torch.from_numpy(int8(0, (rows, inputs))), torch.from_numpy(int8(1, (inputs, outputs)))

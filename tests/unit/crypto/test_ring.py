@@ -73,7 +73,7 @@ def test_x_times_the_highest_power_is_minus_one(size):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.sampled_from(SIZES[:2]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_number_of_columns_is_multiplied_exactly(seed, count, size):
     columns, factor = uniform(seed, size, count), ternary(seed + 1, size)
     np.testing.assert_array_equal(negacyclic_products(columns, factor), exact_products(columns, factor))

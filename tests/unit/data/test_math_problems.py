@@ -33,7 +33,7 @@ def assert_right(example: Example):
     assert example.answer == final_answer(example.completion) == equations[-1][-1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(splits, seeds)
 def test_every_worked_step_is_right(split, seed):
     for example in islice(math_problems.generate(split, seed), 60):
@@ -71,7 +71,7 @@ def test_the_splits_share_no_problem_even_when_exhausted():
     assert not train & test
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(splits, seeds, st.integers(0, 100))
 def test_same_seed_same_problems_and_a_shorter_draw_is_a_prefix(split, seed, count):
     long = load_examples("math_problems", {}, split, 100, seed)

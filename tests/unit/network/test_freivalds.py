@@ -35,7 +35,7 @@ SIZES = st.tuples(st.integers(1, 9), st.integers(1, 70), st.integers(1, 70))
 
 
 @given(st.integers(0, 2**32 - 1), SIZES, WIDTHS, WIDTHS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_right_answers_pass(seed, sizes, x_bits, weight_bits):
     check, x, _, y = problem(seed, *sizes, x_bits, weight_bits)
     assert check.accepts(x, y)
@@ -43,7 +43,7 @@ def test_right_answers_pass(seed, sizes, x_bits, weight_bits):
 
 
 @given(st.integers(0, 2**32 - 1), SIZES, WIDTHS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_kept_is_the_product_of_secret_and_weight(seed, sizes, weight_bits):
     check, _, weight, _ = problem(seed, *sizes, weight_bits=weight_bits)
     for secret, image in zip(check._secret.tolist(), check._image.tolist(), strict=True):
@@ -67,7 +67,7 @@ def verdict(check, x, y):
 @given(
     st.integers(0, 2**32 - 1), SIZES, st.sampled_from([2**20, 2**40, 2**62 - 1]), st.sampled_from([0, 63]), st.integers(0, 63)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_verdicts_are_those_of_unlimited_integers(seed, sizes, bound, secret_shift, answer_shift):
     """Of a secret that keeps its lowest bit only, times 2^63, half of all errors pass, so both verdicts occur."""
     rows, inputs, outputs = sizes
@@ -105,7 +105,7 @@ def test_the_largest_values_of_every_width_pass_and_one_more_does_not(x_bits, we
         st.integers(1, 2**62),
     ),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_changed_value_is_found_whatever_was_added(seed, widths, sign, delta):
     check, x, _, y = problem(seed, x_bits=widths[0], weight_bits=widths[1])
     rng = np.random.default_rng(seed)
@@ -115,7 +115,7 @@ def test_one_changed_value_is_found_whatever_was_added(seed, widths, sign, delta
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(56, 61))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_that_one_secret_could_miss_are_found(seed, exponent):
     """One secret tells an error of 2^61 from none by its three lowest bits."""
     rng = np.random.default_rng(seed)

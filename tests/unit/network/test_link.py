@@ -64,7 +64,7 @@ def run(work):
     st.lists(st.integers(1, 200_000), min_size=1, max_size=8),
     st.sampled_from([{}, {"latency": 0.004}, {"bandwidth": 4e8}, {"bandwidth": 4e8, "latency": 0.002}]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bytes_arrive_unchanged_and_are_counted(seed, sizes, options):
     pieces = [random.Random(seed + i).randbytes(size) for i, size in enumerate(sizes)]
     answer, _, link = run(sent_through(options, pieces))

@@ -31,7 +31,7 @@ def reference_unsigned(x, bits):
 
 
 @given(SEEDS, BITS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_per_token_is_the_reference_formula_shifted(seed, bits):
     x = random_matrix(seed)
     expected, scale, zero = reference_unsigned(x, bits)
@@ -43,7 +43,7 @@ def test_per_token_is_the_reference_formula_shifted(seed, bits):
 
 
 @given(SEEDS, BITS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_per_channel_weight_is_the_reference_formula(seed, bits):
     weight = random_matrix(seed)
     expected, scale, zero = reference_unsigned(weight.T.copy(), bits)
@@ -56,7 +56,7 @@ def test_per_channel_weight_is_the_reference_formula(seed, bits):
 
 @pytest.mark.parametrize(("activations", "weights"), PAIRS)
 @given(SEEDS, BITS, st.sampled_from([1e-6, 1.0, 1e4]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_values_fit_their_bits_and_round_to_half_a_step(activations, weights, seed, bits, scale):
     x = random_matrix(seed, scale=scale)
     low, high = float(x.min()), float(x.max())
@@ -71,7 +71,7 @@ def test_values_fit_their_bits_and_round_to_half_a_step(activations, weights, se
 
 @pytest.mark.parametrize(("activations", "weights"), PAIRS)
 @given(SEEDS, BITS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_dequantized_product_is_the_product_of_the_dequantized(activations, weights, seed, bits):
     x, weight = random_matrix(seed), random_matrix(seed + 1, 23, 11)
     q = quantize_activations(x, bits, activations, calibrated_range=(-2.0, 2.0))
