@@ -30,6 +30,8 @@ BACKENDS = (
     "glwe",
     "concrete_ml",
 )
+# How the calls of layers with the same input are arranged: by the value of the column `inputs`.
+CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
 
 
