@@ -26,8 +26,9 @@ from private_lora.costs.inputs import (
     local_works,
     schemes_of,
 )
-from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Work, predict, products_of
+from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Product, Work, predict, products_of
 from private_lora.models.shapes import Architecture, architecture_of
+from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK
 from private_lora.results.schema import COST_COLUMNS
@@ -94,14 +95,11 @@ def step_work(
     architecture: Architecture, scheme: Scheme, shapes: Shapes | None, tokens: int, inputs: str, local: Local | None
 ) -> tuple[Work, dict] | None:
     """The work of a step of the whole model, and columns that say how it came about; None if a part of it is not known."""
-    if shapes is None or local is None:
-        return None
     products = products_of(architecture, inputs, architecture.blocks)
-    each = [(product, shapes.cost(product)) for product in products]
-    if any(cost is None for _, cost in each):
+    sums = product_sums(products, shapes)
+    if sums is None or shapes is None or local is None:
         return None
-    sums = {name: sum(product.times * cost[name] for product, cost in each) for name in each[0][1]}
-    fitted = any((product.inputs, product.outputs) not in shapes.known for product in products)
+    fitted = sums["fitted"]
     calls = sum(product.times for product in products) if scheme.remote else 0
     quantize = local.quantize_s if scheme.remote else 0.0
     stages = (sums["encrypt_time_s"], sums["matmul_time_s"], sums["decrypt_time_s"])
@@ -110,7 +108,18 @@ def step_work(
     formula = _joined(shapes.formula, FITTED.format(len(shapes.table)) if fitted else "", local.formula)
     columns = {"blocks": architecture.blocks, "inputs": inputs, "recompute": local.recompute, "lora_rank": local.lora_rank}
     columns |= {"products_basis": "extrapolated" if fitted or shapes.formula else "measured", "local_basis": local.basis}
-    return work, columns | {"formula": formula}
+    return work, columns | {"formula": formula, "run_ids": ids_of(sums["run_ids"], local.run_ids)}
+
+
+def product_sums(products: list[Product], shapes: Shapes | None) -> dict | None:
+    """Seconds and bytes of all products by metric, `run_ids` behind them, and whether some were `fitted`; None if unknown."""
+    each = [(product, shapes.cost(product)) for product in products] if shapes is not None else []
+    if not each or any(cost is None for _, cost in each):
+        return None
+    sums = {name: sum(product.times * cost[name] for product, cost in each) for name in each[0][1]}
+    known = [shapes.known.get((product.inputs, product.outputs)) for product in products]
+    fitted = None in known
+    return sums | {"fitted": fitted, "run_ids": shapes.run_ids if fitted else ids_of(*known)}
 
 
 def _joined(*parts: str) -> str:
@@ -127,10 +136,12 @@ def _validations(spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], sch
         line["measured_step_time_s"] = measured = float(np.median(run["step_times"]))
         found = _predicted(run, works, schemes)
         if found is None:
-            yield line | {"formula": "not predicted: its products or its client's own work were not measured by themselves"}
+            reason = "not predicted: its products or its client's own work were not measured by themselves"
+            yield line | {"formula": reason, "run_ids": run["run_id"]}
             continue
         work, columns = found
         line |= columns | _without_money(predict(work, None, 1, spec.prices)) | {"basis": "extrapolated + measured"}
+        line["run_ids"] = ids_of(run, columns["run_ids"])
         yield line | {"relative_error": line["step_time_s"] / measured - 1}
 
 

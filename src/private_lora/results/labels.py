@@ -14,6 +14,8 @@ SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantize
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
+# How the calls of layers with the same input are arranged: by the value of the column `inputs`.
+CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
 
 
@@ -59,6 +61,24 @@ def bits_label(activation_bits: float, weight_bits: float) -> str:
 def join_basis(values: Iterable[str]) -> str:
     """The distinct bases among the rows behind a number, joined by ` + `."""
     return " + ".join(sorted({v for v in values if v}))
+
+
+def ids_of(*sources: pd.DataFrame | pd.Series | dict | str | None) -> str:
+    """The distinct run ids behind a number, in the order given, with a space between; empty for none.
+
+    sources: rows or lines (column `run_ids`, else `run_id`), one of them, a column of ids, or ids as text; None is nothing.
+    """
+    return " ".join(dict.fromkeys(name for source in sources for text in _ids(source) for name in text.split()))
+
+
+def _ids(source) -> Iterable[str]:
+    if source is None or isinstance(source, str):
+        return [source or ""]
+    for column in ("run_ids", "run_id"):
+        if column in source:
+            found = source[column]
+            return [found] if isinstance(found, str) else found
+    return source if isinstance(source, pd.Series) and source.dtype == object else []
 
 
 def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
