@@ -9,7 +9,7 @@ import pandas as pd
 
 from private_lora.costs.predict import write_costs
 from private_lora.results.prepare import collect_published
-from private_lora.results.schema import COLUMNS
+from private_lora.results.schema import COLUMNS, SCHEMA_VERSION
 from private_lora.specs.costs import CostSpec
 from private_lora.study.config import DEFAULTS, read_yaml
 
@@ -99,7 +99,8 @@ def run_rows(
     if base["backend"] == "glwe_simulated":
         counters |= {"accumulator_noise_std": (19.0, "units")}
     if base["backend"] == "concrete_ml":
-        counters |= {"hybrid_path": (1, "circuit")}
+        counters |= {"hybrid_path": (1, "")}
+        base |= {"options": '{"path":"circuit"}'}
     return rows + [base | {"phase": "run", "step": "", "metric": m, "value": v, "unit": u} for m, (v, u) in counters.items()]
 
 
@@ -176,7 +177,9 @@ def layer_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dict]
                         "stage": "layer",
                         "backend": backend,
                         "device": "cpu",
-                        "variant": shape,
+                        "tokens": n_rows,
+                        "inputs": inputs,
+                        "outputs": outputs,
                         "repeat": "" if "public" in metric else repeat,
                         "phase": "run" if "public" in metric else "forward",
                         "metric": metric,
@@ -210,6 +213,7 @@ def block_rows(tokens=(512, 2048), layers=BLOCK_LAYERS, ratios=None, glwe: bool 
     """Made-up measurements of a block at some batch sizes, and of `glwe` on one row of the layers q and k."""
     rows = []
     for count in tokens:
+        samples: dict[tuple, int] = {}
         for name, (server, client) in (BLOCK_RATIOS | (ratios or {})).items():
             for repeat, speed in enumerate(BLOCK_SPEEDS):
                 for layer, (inputs, outputs) in layers.items():
@@ -223,12 +227,13 @@ def block_rows(tokens=(512, 2048), layers=BLOCK_LAYERS, ratios=None, glwe: bool 
                     for phase, (k, d) in (("forward", (inputs, outputs)), ("backward", (outputs, inputs))):
                         up, down = BLOCK_BYTES.get(name, (0, 0))
                         sizes = {"upload_ciphertext_bytes": up * k * count, "download_ciphertext_bytes": down * d * count}
+                        sample = samples.setdefault((name, k, d, repeat), len(samples))
                         for metric, value in (metrics | (sizes if client else {})).items():
-                            columns = {"repeat": repeat, "phase": phase, "metric": metric, "value": value}
-                            rows.append(_block_row(name, count, f"{layer}, {count}x{k}x{d}") | columns)
-            rows.append(_block_row(name, count, "") | {"phase": "run", "metric": "mismatches", "value": 0})
-        rows.append(_block_row("", count, "") | {"phase": "run", "metric": "blocks", "value": 16})
-        rows.append(_block_row("", count, "") | {"phase": "run", "metric": "torch_threads", "value": 2})
+                            columns = {"repeat": repeat, "sample": sample, "phase": phase, "metric": metric, "value": value}
+                            rows.append(_block_row(name, count, layer, k, d) | columns)
+            rows.append(_block_row(name, count) | {"phase": "run", "metric": "mismatches", "value": 0})
+        rows.append(_block_row("", count) | {"phase": "run", "metric": "blocks", "value": 16})
+        rows.append(_block_row("", count) | {"phase": "run", "metric": "torch_threads", "value": 2})
     return rows + (glwe_rows(layers, ("q", "k")) if glwe else [])
 
 
@@ -240,7 +245,7 @@ def glwe_rows(layers=BLOCK_LAYERS, names=tuple(BLOCK_LAYERS)) -> list[dict]:
             metrics = {"encrypt_time_s": 1e-3, "matmul_time_s": 8e-3 * d, "decrypt_time_s": 1e-3}
             metrics |= {"upload_ciphertext_bytes": 10_000, "download_ciphertext_bytes": 14_000 if d >= 2048 else 9_000}
             for metric, value in metrics.items():
-                row = _block_row("glwe", 1, f"{layer}, 1x{k}x{d}") | {"repeat": 0, "phase": phase}
+                row = _block_row("glwe", 1, layer, k, d) | {"repeat": 0, "phase": phase}
                 rows.append(row | {"metric": metric, "value": value})
     return rows
 
@@ -288,10 +293,15 @@ def full_size_run(model: str, backend: str, facts: dict, blocks: int | None, ste
     return rows
 
 
-def _block_row(backend: str, tokens: int, variant: str) -> dict:
+def _block_row(backend: str, tokens: int, layer: str = "", inputs: int | str = "", outputs: int | str = "") -> dict:
     row = {"run_id": f"block-{'glwe' if backend == 'glwe' else 'compared'}-{tokens}", "stage": "block", "model": "Llama-3.2-1B"}
-    row |= {"backend": backend, "device": "cpu", "activation_bits": 8, "weight_bits": 8, "variant": variant, "status": "ok"}
-    return row | {"basis": "measured"}
+    row |= {"backend": backend, "device": "cpu", "activation_bits": 8, "weight_bits": 8, "variant": "", "status": "ok"}
+    return row | {"basis": "measured", "layer": layer, "tokens": tokens if layer else "", "inputs": inputs, "outputs": outputs}
+
+
+def records(rows: list[dict]) -> pd.DataFrame:
+    """Rows in the columns of the result schema."""
+    return pd.DataFrame([{"schema_version": SCHEMA_VERSION} | row for row in rows], columns=COLUMNS)
 
 
 def write_results(root: Path, convergence=None, layer=None, published: bool = True, block=None, loopback=()) -> Path:
@@ -309,7 +319,7 @@ def write_results(root: Path, convergence=None, layer=None, published: bool = Tr
     layer = layer_rows() if layer is None else layer
     kinds = {"convergence": convergence, "loopback": loopback, "layer": layer, "block": block}
     for name, rows in kinds.items():
-        pd.DataFrame(rows, columns=COLUMNS).to_csv(data / f"{name}.csv", index=False)
+        records(rows).to_csv(data / f"{name}.csv", index=False)
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")
     if published:
         collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")

@@ -8,6 +8,7 @@ over rows are sums over the block.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -25,8 +26,9 @@ from private_lora.bench.ceilings import copy_ceiling, int8_ceiling
 from private_lora.bench.plaintext import FLOAT32_ERROR, TYPES, PlaintextProduct
 from private_lora.core.errors import UserError
 from private_lora.core.memory import peak_memory_bytes
-from private_lora.results.provenance import environment, machine, write_sidecar
+from private_lora.results.provenance import Start, machine, write_sidecar
 from private_lora.results.recorder import Recorder
+from private_lora.results.schema import options_text
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.split.quantizers import quantize_activations, quantize_weight
@@ -47,9 +49,11 @@ def block(spec: BlockSpec, out: Path) -> None:
     Every backend's first answer at each shape is compared with the exact integer product. Raises RuntimeError on a wrong one,
     and nothing is written then; UserError when there is no such device, or a backend refuses a layer.
     """
+    started = Start()
     check_device(spec)
     recorder = Recorder(_columns(spec))
     tallies = [Tally(backend, _loaded(backend, spec.device)) for backend in spec.backends]
+    samples = itertools.count()
     for shape, products in spec.products().items():
         operands = Operands.draw(spec, *shape)
         contenders = [_contender(spec, tally, operands) for tally in tallies]
@@ -61,14 +65,16 @@ def block(spec: BlockSpec, out: Path) -> None:
                     tally.check(y, operands)
                 del y
                 if index >= spec.warmup:
-                    _record(recorder, tally, shape, products, stages, spec, index - spec.warmup)
+                    of = {"repeat": index - spec.warmup, "sample": next(samples)}
+                    _record(recorder, tally, spec.tokens, shape, products, stages, of)
             if index == 0:
                 operands.forget_truth()
             name = f"repeat {index - spec.warmup + 1} of {spec.repeats}" if index >= spec.warmup else "warm-up"
             seconds = time.perf_counter() - start
             print(f"{spec.tokens}x{shape[0]}x{shape[1]}: {name}, {seconds:.1f} s", file=sys.stderr, flush=True)
     _record_run(recorder, spec, tallies)
-    _write_sidecar(spec, tallies, out)
+    recorder.add_shares(started.cpu_shares())
+    _write_sidecar(spec, started, tallies, out)
     recorder.write(out)
 
 
@@ -201,23 +207,24 @@ def _columns(spec: BlockSpec) -> dict:
 
 
 def _of_backend(tally: Tally) -> dict:
-    name = tally.backend["name"]
-    return {"backend": name, "basis": BACKENDS[name].basis if name in BACKENDS else "measured"}
+    """Columns of one backend; variant and options are what tells it from another of the same name."""
+    name, variant = tally.backend["name"], tally.backend.get("variant", "")
+    basis = BACKENDS[name].basis if name in BACKENDS else "measured"
+    return {"backend": name, "variant": variant, "options": options_text(tally.backend.get("options", {})), "basis": basis}
 
 
-def _record(recorder, tally: Tally, shape, products, stages: dict, spec: BlockSpec, repeat: int) -> None:
-    """One row for each layer and direction of this shape; variant: layer, tokens x inputs x outputs, backend's variant."""
+def _record(recorder, tally: Tally, tokens: int, shape, products, stages: dict, of: dict) -> None:
+    """One row for each stage of each layer and direction of this shape. of: repeat and sample, which they all share."""
+    columns = _of_backend(tally) | of | {"tokens": tokens, "inputs": shape[0], "outputs": shape[1]}
     for layer, phase in products:
-        parts = [layer, f"{spec.tokens}x{shape[0]}x{shape[1]}", tally.backend.get("variant", "")]
-        columns = _of_backend(tally) | {"variant": ", ".join(part for part in parts if part)}
         for metric, (value, unit) in stages.items():
-            recorder.add(metric, value, unit, phase=phase, repeat=repeat, **columns)
+            recorder.add(metric, value, unit, phase=phase, layer=layer, **columns)
 
 
 def _record_run(recorder: Recorder, spec: BlockSpec, tallies: list[Tally]) -> None:
     """What was counted once: for each backend, and for the process."""
     for tally in tallies:
-        columns = _of_backend(tally) | {"variant": tally.backend.get("variant", ""), "phase": "run"}
+        columns = _of_backend(tally) | {"phase": "run"}
         recorder.add("checked_values", tally.checked, "", **columns)
         recorder.add("mismatches", tally.mismatches, "", **columns)
         recorder.add("largest_error", tally.error, "units", **columns)
@@ -231,8 +238,8 @@ def _record_run(recorder: Recorder, spec: BlockSpec, tallies: list[Tally]) -> No
     recorder.add("ceiling_copy_bytes_per_s", copy_ceiling(spec.device), "B/s", phase="run")
 
 
-def _write_sidecar(spec: BlockSpec, tallies: list[Tally], out: Path) -> None:
-    content = {"spec": spec.to_dict(), "environment": environment(), "operands": OPERANDS}
+def _write_sidecar(spec: BlockSpec, started: Start, tallies: list[Tally], out: Path) -> None:
+    content = {"spec": spec.to_dict(), "environment": started.environment(), "operands": OPERANDS}
     content |= {"torch_threads": torch.get_num_threads(), "numba_threads": numba.get_num_threads()}
     content |= {"parameters": {tally.name: tally.parameters for tally in tallies if tally.parameters}}
     write_sidecar(out.parent / "sidecar.json", content)

@@ -10,8 +10,9 @@ import torch
 
 from private_lora.backends import load
 from private_lora.core.memory import peak_memory_bytes
-from private_lora.results.provenance import environment, machine, write_sidecar
+from private_lora.results.provenance import Start, machine, write_sidecar
 from private_lora.results.recorder import Recorder
+from private_lora.results.schema import options_text
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.layer import LayerSpec
 from private_lora.split.session import NoiseMeter
@@ -24,6 +25,7 @@ def layer(spec: LayerSpec, out: Path) -> None:
     Random integers of the spec's bits fill rows and weight; key generation and weight preparation are timed apart from the
     stages of a product. Raises ValueError if the plan could overflow, RuntimeError if an answer is wrong.
     """
+    started = Start()
     x, weight = _operands(spec)
     backend = load(spec.backend, device=spec.device, **spec.backend_options)
     plan = backend.plan(weight, spec.activation_bits)
@@ -45,7 +47,7 @@ def layer(spec: LayerSpec, out: Path) -> None:
             continue
         noise.add(error)
         for metric, (value, unit) in stages.items():
-            recorder.add(metric, value, unit, phase="forward", repeat=repeat)
+            recorder.add(metric, value, unit, phase="forward", repeat=repeat, sample=repeat)
     _check_error(spec, plan, noise)
     material = client.public_material()
     recorder.add("public_material_bytes", len(material.to_bytes()) if material else 0, "B", phase="run")
@@ -54,11 +56,12 @@ def layer(spec: LayerSpec, out: Path) -> None:
     recorder.add("accumulator_noise_std", noise.std, "units", phase="run")
     recorder.add("accumulator_noise_samples", noise.count, "", phase="run")
     recorder.add("peak_memory_bytes", peak_memory_bytes(), "B", phase="run")
+    recorder.add_shares(started.cpu_shares())
     write_sidecar(
         out.parent / "sidecar.json",
         {
             "spec": spec.to_dict(),
-            "environment": environment(),
+            "environment": started.environment(),
             "torch_threads": torch.get_num_threads(),
             "parameters": plan.parameters,
         },
@@ -75,7 +78,10 @@ def _columns(spec: LayerSpec) -> dict:
         "machine": machine(spec.device),
         "activation_bits": spec.activation_bits,
         "weight_bits": spec.weight_bits,
-        "variant": f"{spec.rows}x{spec.inputs}x{spec.outputs}",
+        "options": options_text(spec.backend_options),
+        "tokens": spec.rows,
+        "inputs": spec.inputs,
+        "outputs": spec.outputs,
         "seed": spec.seed,
         "basis": BACKENDS[spec.backend].basis,
     }

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from private_lora.cli import network
+from private_lora.cli import network, trace
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -56,6 +56,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
+    trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
     if command == "pretrain":

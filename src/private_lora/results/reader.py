@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from private_lora.core.errors import UserError
+from private_lora.results.disturbance import disturbed_runs
 from private_lora.results.labels import name_pairs
 from private_lora.results.runs import summarise_runs
 from private_lora.results.schema import COLUMNS as RESULT_COLUMNS
-from private_lora.results.schema import COST_COLUMNS, COST_TEXTS
+from private_lora.results.schema import COST_COLUMNS, COST_TEXTS, check_schema
 
 PUBLISHED_COLUMNS = [
     "item",
@@ -36,7 +37,9 @@ CURVE_COLUMNS = [
     "step",
     "running_mean_train_loss",
 ]
-NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "step", "value", "running_mean_train_loss")
+log = logging.getLogger(__name__)
+NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "sample", "step", "value", "running_mean_train_loss")
+NUMERIC += ("tokens", "inputs", "outputs")
 COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
@@ -55,25 +58,24 @@ class Data:
 
     @cached_property
     def loopback(self) -> pd.DataFrame:
-        """Rows of every fine-tuning run of the stage network, through workers and in process beside them; as `convergence`."""
+        """Rows of every fine-tuning run of the stage loopback, through workers and in process beside them; as `convergence`."""
         return name_pairs(self._rows("loopback.csv"))
 
     @cached_property
     def layer(self) -> pd.DataFrame:
-        """Rows of every latency run, with rows, inputs and outputs taken out of `variant`."""
+        """Rows of every measurement of one layer; `rows` is another name of `tokens`."""
         frame = name_pairs(self._rows("layer.csv"))
-        shape = frame["variant"].str.extract(r"^(\d+)x(\d+)x(\d+)$").astype(float)
-        return frame.assign(rows=shape[0], inputs=shape[1], outputs=shape[2])
+        return frame.assign(rows=frame["tokens"])
 
     @cached_property
     def block(self) -> pd.DataFrame:
-        """Rows of every block measurement, with layer, tokens, inputs, outputs and the backend's options out of `variant`."""
-        return _with_shapes(self._rows("block.csv"))
+        """Rows of every block measurement; `options` are the name that a backend's options have, its `variant`."""
+        return _with_named_options(self._rows("block.csv"))
 
     @cached_property
     def block_of_all_machines(self) -> pd.DataFrame:
         """As `block`, with the runs beside this study's that are its own runs on another machine."""
-        return _with_shapes(self._rows("block.csv", same=("run_id", "machine")))
+        return _with_named_options(self._rows("block.csv", same=("run_id", "machine")))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -91,6 +93,11 @@ class Data:
         frame = self._read("published_curves.csv", CURVE_COLUMNS)
         frame["backend"] = np.where(frame["series"] == "FP32", "float", "")
         return name_pairs(frame)
+
+    @cached_property
+    def disturbed(self) -> dict[str, str]:
+        """run_id -> what disturbed it, for runs whose time is a result and was disturbed: see `disturbance.disturbed_runs`."""
+        return disturbed_runs(self.convergence, self.loopback, self.layer, self.block)
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -112,9 +119,11 @@ class Data:
     ) -> pd.DataFrame:
         path = self.root / name
         if not path.is_file() or path.stat().st_size == 0:
-            print(f"no rows in {path}: what needs them will say 'no data'", file=sys.stderr)
+            log.warning("no rows in %s: what needs them will say 'no data'", path)
             return pd.DataFrame({c: pd.Series(dtype=float if c in numeric else object) for c in columns})
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if columns[0] == "schema_version":
+            check_schema(path, tuple(frame), set(frame.get("schema_version", ())))
         missing = [c for c in columns if c not in frame and c not in optional]
         if missing:
             raise UserError(f"{path} has no column {missing[0]!r}: it must have {', '.join(columns)}")
@@ -143,8 +152,6 @@ def shape_in(text: str) -> tuple[float, float, float]:
     return float(rows[1]) if rows else np.nan, inputs, float(shape[2]) if shape else np.nan
 
 
-def _with_shapes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of block measurements with what stands in `variant`."""
-    parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
-    frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
-    return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})
+def _with_named_options(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of block measurements by the names of backends' options; no layer, instead of an empty one, in a row of the run."""
+    return frame.assign(options=frame["variant"], layer=frame["layer"].where(frame["layer"] != ""))

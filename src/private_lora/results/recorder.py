@@ -6,8 +6,11 @@ import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from private_lora.core.errors import UserError
 from private_lora.core.files import atomic_path
-from private_lora.results.schema import COLUMNS
+from private_lora.results.schema import COLUMNS, SCHEMA_VERSION, check_schema
+
+BLANK = dict.fromkeys(COLUMNS, "") | {"schema_version": SCHEMA_VERSION}
 
 
 @dataclass
@@ -22,14 +25,22 @@ class Recorder:
 
     def add(self, metric: str, value, unit: str = "", *, phase: str = "", status: str = "ok", **columns) -> None:
         """Append one row; a value of None is an empty cell, for a status that is not ok."""
-        row = dict.fromkeys(COLUMNS, "")
-        row.update(self.common)
+        row = BLANK | self.common
         row.update(columns)
         row.update(metric=metric, value="" if value is None else value, unit=unit, phase=phase, status=status)
         unknown = set(row) - set(COLUMNS)
         if unknown:
             raise ValueError(f"not a column of the result schema: {', '.join(sorted(unknown))}")
         self.rows.append({k: "" if v is None else v for k, v in row.items()})
+
+    def add_shares(self, shares: dict[str, float]) -> None:
+        """Rows of CPU time that others took, as `provenance.Start` measured it."""
+        for metric, share in shares.items():
+            self.add(metric, share, "fraction", phase="run")
+
+    def resume(self, rows: list[dict]) -> None:
+        """Go on from the rows of an interrupted run, which an older version may have saved without the newer columns."""
+        self.rows = [BLANK | self.common | row for row in rows]
 
     def relabel(self, columns: dict) -> None:
         """Set columns of all rows, past and future, for a backend that learns only at the end what it did."""
@@ -51,12 +62,15 @@ def write_rows(path: Path, rows: list[dict]) -> None:
 
 
 def collect(paths: list[Path], out: Path) -> None:
-    """The rows of several runs in one CSV, in the order given; raises ValueError if a file has other columns."""
+    """The rows of several runs in one CSV, in the order given; raises UserError if a file has other columns."""
     rows: list[dict] = []
     for path in paths:
         with open(path, newline="") as handle:
             reader = csv.DictReader(handle)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError(f"{path} does not have the columns of the result schema")
-            rows.extend(reader)
+            found = tuple(reader.fieldnames or ())
+            read = list(reader)
+            check_schema(path, found, {row.get("schema_version", "") for row in read})
+            if found != COLUMNS:
+                raise UserError(f"{path} does not have the columns of the result schema")
+            rows.extend(read)
     write_rows(out, rows)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from private_lora.core.errors import UserError
+
+# 1: without this column; layer, tokens, inputs and outputs were words of `variant`, and a path was a `unit`.
+SCHEMA_VERSION = 2
+
+# variant: what the configuration calls the group and the backend. options: of the backend, as JSON, where it has any. layer,
+# tokens, inputs, outputs: what was multiplied, in a measurement of products. sample: number of a measurement in its run; rows
+# of layers of one shape share it. note: what is to be known of the run beside its numbers.
 COLUMNS = (
+    "schema_version",
     "run_id",
     "stage",
     "model",
@@ -16,8 +28,14 @@ COLUMNS = (
     "weight_bits",
     "constant_rows",
     "variant",
+    "options",
+    "layer",
+    "tokens",
+    "inputs",
+    "outputs",
     "seed",
     "repeat",
+    "sample",
     "step",
     "phase",
     "metric",
@@ -25,7 +43,28 @@ COLUMNS = (
     "unit",
     "status",
     "basis",
+    "note",
 )
+
+
+def check_schema(path: object, columns: tuple[str, ...], versions: set[str]) -> None:
+    """Nothing; raises UserError if these are columns and versions of records that this program does not read."""
+    directory = Path(path).parent
+    if "run_id" in columns and "metric" in columns and "schema_version" not in columns:
+        raise UserError(
+            f"{path} holds records of schema version 1: convert them with `private-lora convert {directory}`, or make them anew"
+        )
+    unknown = sorted(versions - {str(SCHEMA_VERSION)})
+    if "schema_version" in columns and unknown:
+        raise UserError(
+            f"{path} holds records of schema version {unknown[0] or '(empty)'} and this program reads {SCHEMA_VERSION}: "
+            "read them with the version of the program that wrote them"
+        )
+
+
+def options_text(options: dict) -> str:
+    """The column `options`: JSON of a backend's options, empty for none."""
+    return json.dumps(options, sort_keys=True, separators=(",", ":")) if options else ""
 
 
 COST_COLUMNS = (
@@ -75,8 +114,5 @@ COST_COLUMNS = (
     "run_ids",
 )
 
-
 COST_TEXTS = ("kind", "run_id", "model", "backend", "options", "device", "machine", "bits", "inputs", "network", "currency")
-
-
 COST_TEXTS += ("limited_by", "products_basis", "local_basis", "formula", "basis", "run_ids")

@@ -20,6 +20,7 @@ from private_lora.models.load import load_base
 from private_lora.models.stream import WeightSource, load_frame
 from private_lora.results.provenance import machine
 from private_lora.results.recorder import Recorder
+from private_lora.results.schema import options_text
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
@@ -143,6 +144,7 @@ def common_columns(spec: RunSpec) -> dict:
         "device": spec.device,
         "machine": machine(spec.device),
         "variant": spec.variant,
+        "options": options_text(spec.backend_options),
         "seed": spec.seed,
         "basis": entry.basis,
     }
@@ -344,5 +346,5 @@ def restore(run: Run) -> None:
     run.scheduler.load_state_dict(state["scheduler"])
     run.step, run.losses = state["step"], state["losses"]
     run.train_tokens, run.seconds = state["train_tokens"], state["seconds"]
-    run.recorder.rows = state["rows"]
+    run.recorder.resume(state["rows"])
     run.session.resume(state["stages"], state["noise"], state["counters"])

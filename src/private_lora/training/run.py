@@ -17,7 +17,7 @@ from private_lora.core.errors import Interrupted
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.core.names import load_object
 from private_lora.models.load import model_hash
-from private_lora.results.provenance import environment, write_sidecar
+from private_lora.results.provenance import Start, write_sidecar
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
@@ -34,6 +34,7 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True,
     A run that diverges is a result: its rows up to then are kept, the rest is marked `failed`. A run of an encrypting
     backend that counted no encrypted product raises RuntimeError: its label would be false.
     """
+    started = Start()
     start = time.perf_counter()
     run = prepare(spec, checkpoints, place)
     facts: dict = {}
@@ -48,10 +49,11 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True,
         run.recorder.add("loss", None, "nats", phase="eval", step=spec.steps, status="failed")
     seconds = time.perf_counter() - start
     add_run_rows(run, seconds, facts, failed=failure is not None)
+    run.recorder.add_shares(started.cpu_shares())
     check_labels(run, facts)
     try:
         _write_adapter(run, out.parent / "adapter")
-        write_sidecar(out.parent / "sidecar.json", sidecar(run, facts, failure, seconds))
+        write_sidecar(out.parent / "sidecar.json", sidecar(run, started, facts, failure, seconds))
         run.recorder.write(out)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -169,7 +171,7 @@ def check_labels(run: Run, facts: dict) -> None:
         raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
 
 
-def sidecar(run: Run, facts: dict, failure: str | None, seconds: float) -> dict:
+def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds: float) -> dict:
     """What the numbers of the run depend on, and what they depended on this time."""
     spec, products = run.spec, run.session.products if run.session else []
     data_digest = hashlib.sha256()
@@ -178,7 +180,7 @@ def sidecar(run: Run, facts: dict, failure: str | None, seconds: float) -> dict:
     return {
         "spec": spec.to_dict(),
         "spec_digest": spec.digest(),
-        "environment": environment(),
+        "environment": started.environment(),
         "torch_threads": torch.get_num_threads(),
         "model_hash": model_hash(spec.model, spec.revision),
         "data_sha256": data_digest.hexdigest(),

@@ -101,7 +101,7 @@ def test_slurm_ran_the_jobs_with_what_their_rules_ask_for(output, node):
 def test_a_job_keeps_to_its_cores_and_the_settings_of_memory(output, tree):
     for kind, threads in THREADS.items():
         sidecars = [json.loads(path.read_text()) for path in tree.root.glob(f"cluster/{kind}/*/sidecar.json")]
-        assert {sidecar["environment"]["threads"] for sidecar in sidecars} == {str(threads)}
+        assert {sidecar["environment"]["threads"]["OMP_NUM_THREADS"] for sidecar in sidecars} == {str(threads)}
         assert all("hugetlb=1" in sidecar["environment"]["malloc"] for sidecar in sidecars)
 
 

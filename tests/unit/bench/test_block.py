@@ -33,6 +33,11 @@ def measure(directory, names, **fields) -> list[dict]:
     return list(csv.DictReader((directory / "records.csv").read_text().splitlines()))
 
 
+def products_of(rows) -> set[tuple[str, str, str]]:
+    """Layer, shape and direction of the rows of products."""
+    return {(r["layer"], f"{r['tokens']}x{r['inputs']}x{r['outputs']}", r["phase"]) for r in rows if r["phase"] != "run"}
+
+
 def values_of(rows, backend, metric, **columns) -> list[float]:
     wanted = {"backend": backend, "metric": metric} | columns
     return [float(r["value"]) for r in rows if all(r[k] == v for k, v in wanted.items())]
@@ -41,12 +46,11 @@ def values_of(rows, backend, metric, **columns) -> list[float]:
 @pytest.mark.parametrize("name", [*PLAINTEXT, *MATMUL])
 def test_every_layer_and_direction_has_its_stages_and_checked_answers(name, tmp_path):
     rows = measure(tmp_path, [name], repeats=1, warmup=0, layers={"q": [24, 24], "k": [24, 3]})
-    products = {(r["variant"], r["phase"]) for r in rows if r["phase"] != "run"}
-    assert products == {
-        ("q, 2x24x24", "forward"),
-        ("q, 2x24x24", "backward"),
-        ("k, 2x24x3", "forward"),
-        ("k, 2x3x24", "backward"),
+    assert products_of(rows) == {
+        ("q", "2x24x24", "forward"),
+        ("q", "2x24x24", "backward"),
+        ("k", "2x24x3", "forward"),
+        ("k", "2x3x24", "backward"),
     }
     for metric in TIMES[1:2] if name in PLAINTEXT else TIMES:
         assert len(values_of(rows, name, metric)) == 4
@@ -88,17 +92,25 @@ def test_bytes_are_lengths_of_the_messages_that_were_sent(name, tmp_path, monkey
 
 def test_joint_layers_are_rows_of_their_own(tmp_path):
     rows = measure(tmp_path, ["integer"], share_inputs=True)
-    assert {(r["variant"], r["phase"]) for r in rows if r["phase"] != "run"} == {
-        ("q+k+v, 2x24x30", "forward"),
-        ("q+k+v, 2x30x24", "backward"),
-    }
+    assert products_of(rows) == {("q+k+v", "2x24x30", "forward"), ("q+k+v", "2x30x24", "backward")}
 
 
 def test_layers_of_one_shape_share_a_measurement(tmp_path):
     rows = measure(tmp_path, ["integer"])
-    by_variant = {v: values_of(rows, "integer", "matmul_time_s", variant=v) for v in ("k, 2x24x3", "v, 2x24x3")}
-    assert by_variant["k, 2x24x3"] == by_variant["v, 2x24x3"]
-    assert len(set(by_variant["k, 2x24x3"])) > 1
+    times, samples = (
+        {v: [r[column] for r in rows if (r["layer"], r["phase"], r["metric"]) == (v, "forward", "matmul_time_s")] for v in "kv"}
+        for column in ("value", "sample")
+    )
+    assert times["k"] == times["v"] and samples["k"] == samples["v"]
+    assert len(set(times["k"])) > 1 and len(set(samples["k"])) == 3
+
+
+def test_a_sample_is_one_product_of_one_backend(tmp_path):
+    rows = [r for r in measure(tmp_path, ["integer", "packed"], repeats=2) if r["phase"] != "run"]
+    key = ("backend", "tokens", "inputs", "outputs", "repeat")
+    samples = {(r["sample"], *(r[name] for name in key)) for r in rows}
+    # Three shapes: q is the same in both directions, k and v are one.
+    assert sorted(int(number) for number, *_ in samples) == list(range(3 * 2 * 2))
 
 
 def test_table_ratios_are_those_computed_by_hand(tmp_path):
@@ -127,7 +139,8 @@ def test_table_ratios_are_those_computed_by_hand(tmp_path):
 def test_variants_of_one_backend_are_told_apart(tmp_path):
     backends = [{"name": "packed_approx", "variant": f"log2 Q {q}", "options": {"log2_q": q}} for q in (22, 26)]
     rows = measure(tmp_path, [], backends=backends, layers={"k": [24, 3]})
-    assert {r["variant"] for r in rows if r["phase"] == "forward"} == {"k, 2x24x3, log2 Q 22", "k, 2x24x3, log2 Q 26"}
+    found = {(r["variant"], r["options"]) for r in rows if r["phase"] == "forward"}
+    assert found == {(f"log2 Q {q}", f'{{"log2_q":{q}}}') for q in (22, 26)}
     collect([tmp_path / "records.csv"], tmp_path / "block.csv")
     assert set(TABLES["block_latency"](Data(tmp_path))["options"]) == {"log2 Q 22", "log2 Q 26"}
 

@@ -31,7 +31,7 @@ def test_rows_hold_each_stage_of_each_repeat(name, tmp_path):
     values = {r["metric"]: float(r["value"]) for r in rows if r["phase"] == "run"}
     sent = [float(r["value"]) for r in rows if r["metric"] == "upload_ciphertext_bytes"]
     assert (values["encrypted_matmuls"] > 0) == BACKENDS[name].encrypted == all(sent)
-    assert {r["variant"] for r in rows} == {"1x40x3"}
+    assert {(r["tokens"], r["inputs"], r["outputs"]) for r in rows} == {("1", "40", "3")}
     assert json.loads((tmp_path / "sidecar.json").read_text())["environment"]["versions"]["torch"]
 
 

@@ -98,7 +98,7 @@ def test_glwe_is_one_row_times_the_tokens(tmp_path):
 
 
 def test_glwe_at_several_bits_is_one_scheme(tmp_path):
-    rows = [r | {"activation_bits": 7, "weight_bits": 7} if "down" in r["variant"] else r for r in glwe_rows()]
+    rows = [r | {"activation_bits": 7, "weight_bits": 7} if r["layer"] == "down" else r for r in glwe_rows()]
     table = costs(tmp_path, block=rows)
     assert set(table.loc[table["backend"] == "glwe", "bits"]) == {"7, 8"}
 

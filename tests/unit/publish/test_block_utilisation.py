@@ -21,9 +21,9 @@ def counted_rows(**columns) -> list[dict]:
     rows = block_rows((TOKENS,), glwe=False)
     seen = [r for r in rows if r["backend"] == "packed" and r["metric"] == "matmul_time_s"]
     for row in seen:
-        tokens, inputs, outputs = map(int, row["variant"].rpartition(", ")[2].split("x"))
+        tokens, inputs, outputs = (row[name] for name in ("tokens", "inputs", "outputs"))
         rows.append(row | {"metric": "int8_operations", "value": 2.0 * PLANES * tokens * inputs * outputs})
-    process = {k: v for k, v in rows[0].items() if k not in ("repeat", "value")} | {
+    process = {k: v for k, v in rows[0].items() if k not in ("repeat", "value", "layer", "sample")} | {
         "backend": "",
         "variant": "",
         "phase": "run",
@@ -87,7 +87,7 @@ def test_what_was_not_counted_or_measured_is_empty(tmp_path):
     # No server counted these: not 0.
     assert table.loc["packed_approx", ["operations_per_token", "operations_per_s"]].isna().all()
     assert table.loc["packed_approx", "server_ms_per_token"] > 0
-    some = [r for r in rows if not (r["metric"] == "int8_operations" and r["variant"].startswith("down"))]
+    some = [r for r in rows if not (r["metric"] == "int8_operations" and r["layer"] == "down")]
     assert pd.isna(made(tmp_path, some).set_index("backend").loc["packed", "operations_per_token"])
     assert set(table["basis"]) == {"measured"}
 

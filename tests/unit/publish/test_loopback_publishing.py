@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from synthetic_loopback import LINK, LOSSES, MINI, ONE, network_rows, network_run
-from synthetic_results import full_size_rows, write_results
+from synthetic_results import full_size_rows, records, write_results
 
 from private_lora.models.shapes import architecture_of
 from private_lora.publish.figures import FIGURES
@@ -14,7 +14,6 @@ from private_lora.publish.figures.style import plt
 from private_lora.publish.tables import TABLES
 from private_lora.publish.tables.loopback import in_process_twin, network_runs
 from private_lora.results.reader import Data
-from private_lora.results.schema import COLUMNS
 
 EQUAL = ["steps_equal_to_in_process", "evaluations_equal_to_in_process"]
 
@@ -211,6 +210,6 @@ def test_runs_beside_the_studys_own_are_published_too(tmp_path):
     found = data(tmp_path, network_run("in process"))
     (found.root / "beside").mkdir()
     beside = [row | {"machine": "there"} for row in network_run("in process") + network_run("1 worker")]
-    pd.DataFrame(beside, columns=COLUMNS).to_csv(found.root / "beside" / "loopback.csv", index=False)
+    records(beside).to_csv(found.root / "beside" / "loopback.csv", index=False)
     lines = TABLES["loopback"](found)[["arrangement", "machine"]]
     assert lines.to_numpy().tolist() == [["in process", "here"], ["1 worker", "there"]]

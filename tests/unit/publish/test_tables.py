@@ -235,7 +235,7 @@ def test_unknown_table_and_missing_directory_are_one_sentence(tmp_path):
 
 def test_a_file_with_missing_columns_is_refused(tmp_path):
     data = write_results(tmp_path, [], [])
-    (data / "convergence.csv").write_text("run_id,stage\n")
+    (data / "convergence.csv").write_text("schema_version,run_id,stage\n")
     with pytest.raises(UserError, match="no column 'model'"):
         _ = Data(data).convergence
 

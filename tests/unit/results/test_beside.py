@@ -1,12 +1,10 @@
 """Records of other studies beside a study's own: its own runs win, and machines stay apart."""
 
-import pandas as pd
 import pytest
-from synthetic_results import block_rows, run_rows, write_results
+from synthetic_results import block_rows, records, run_rows, write_results
 
 from private_lora.core.errors import UserError
 from private_lora.results.reader import Data
-from private_lora.results.schema import COLUMNS
 from private_lora.study.config import DEFAULTS, merge, read_yaml, study_of
 
 
@@ -18,9 +16,9 @@ def data(tmp_path):
     )
     others = run_rows("mine", machine="there") + run_rows("theirs", machine="there")
     (directory / "beside").mkdir()
-    pd.DataFrame(others, columns=COLUMNS).to_csv(directory / "beside" / "convergence.csv", index=False)
+    records(others).to_csv(directory / "beside" / "convergence.csv", index=False)
     blocks = [r | {"machine": "there"} for r in block_rows()]
-    pd.DataFrame(blocks, columns=COLUMNS).to_csv(directory / "beside" / "block.csv", index=False)
+    records(blocks).to_csv(directory / "beside" / "block.csv", index=False)
     return Data(directory)
 
 

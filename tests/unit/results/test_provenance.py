@@ -1,12 +1,16 @@
 """Sidecars and records: atomic, and honest about code."""
 
 import csv
+import json
+import shlex
+import sys
 
 import pytest
 
-from private_lora.results import fingerprints
+from private_lora.core.errors import UserError
+from private_lora.results import fingerprints, provenance
 from private_lora.results.recorder import Recorder, collect
-from private_lora.results.schema import COLUMNS
+from private_lora.results.schema import COLUMNS, SCHEMA_VERSION
 
 
 def test_fingerprint_ignores_comments_and_docstrings_and_sees_code(tmp_path):
@@ -44,6 +48,47 @@ def test_collect_joins_and_refuses_a_file_of_another_schema(tmp_path):
     assert [row["run_id"] for row in csv.DictReader(out.read_text().splitlines())] == ["a", "b"]
     (tmp_path / "c.csv").write_text("x,y\n1,2\n")
     before = out.read_text()
-    with pytest.raises(ValueError, match="result schema"):
+    with pytest.raises(UserError, match="result schema"):
         collect([tmp_path / "a.csv", tmp_path / "c.csv"], out)
     assert out.read_text() == before
+
+
+def test_commit_and_state_are_those_of_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_git", lambda *arguments: {"rev-parse": "old"}.get(arguments[0], " M file"))
+    started = provenance.Start()
+    monkeypatch.setattr(provenance, "_git", lambda *arguments: {"rev-parse": "new"}.get(arguments[0], ""))
+    found = started.environment()
+    assert (found["commit"], found["dirty"]) == ("old", True)
+    assert found["started_at"] <= found["finished_at"]
+    assert {"load_1min", "load_1min_end", "cpu_flags", "processor", "cores", "threads", "versions", "malloc"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("/somewhere/private_lora/__main__.py", ["python", "-m", "private_lora"]),
+        ("/bin/private-lora", ["python", "-m", "private_lora"]),
+        ("/x/other.py", ["other.py"]),
+    ],
+)
+def test_the_command_is_quoted_for_a_shell(program, expected, monkeypatch):
+    arguments = ["finetune", "--spec", '{"data": "it\'s"}']
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    assert shlex.split(provenance.environment()["command"]) == [*expected, *arguments]
+
+
+def test_flags_are_those_of_the_processor(monkeypatch):
+    monkeypatch.setattr(provenance, "_cpuinfo", lambda key: "fpu sse avx2 amx_int8" if key == "flags" else "")
+    assert provenance.environment()["cpu_flags"] == ["avx2", "amx_int8"]
+
+
+def test_a_sidecar_has_the_schema_version(tmp_path):
+    provenance.write_sidecar(tmp_path / "sidecar.json", {"spec": {}})
+    assert json.loads((tmp_path / "sidecar.json").read_text()) == {"schema_version": SCHEMA_VERSION, "spec": {}}
+
+
+def test_an_interrupted_run_of_before_goes_on_in_the_present_columns():
+    recorder = Recorder({"run_id": "a", "options": "{}"})
+    recorder.resume([{"run_id": "a", "metric": "loss", "value": 1.0}])
+    (row,) = recorder.rows
+    assert (tuple(row), row["schema_version"], row["options"], row["value"]) == (COLUMNS, SCHEMA_VERSION, "{}", 1.0)

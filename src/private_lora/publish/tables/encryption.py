@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 
@@ -146,8 +148,8 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
         counters["other_time_s"] = counters["total_time_s"] - pd.Series({m: counters[m] for m in STAGE_TIMES}).sum(min_count=1)
         train_time = series_of(rows, "train", "step_time_s").sum()
         counters["step_time_s_per_train_token"] = train_time / counters["train_tokens"] if train_time else np.nan
-        paths = rows.loc[rows["metric"] == "hybrid_path", "unit"]
-        line = dict(run) | counters | {"hybrid_path": " + ".join(sorted(set(paths)))}
+        paths = {json.loads(text)["path"] for text in rows.loc[rows["metric"] == "hybrid_path", "options"]}
+        line = dict(run) | counters | {"hybrid_path": " + ".join(sorted(paths))}
         lines.append(line | {"run_ids": ids_of(run, _simulated(data.runs, run))})
     if not lines:
         empty = pd.DataFrame(columns=[*data.runs.columns, *COUNTERS, *STAGE_TIMES])

@@ -23,6 +23,7 @@ from itertools import takewhile
 import torch
 
 from private_lora.core.errors import UserError
+from private_lora.results.schema import options_text
 from private_lora.specs.options import ConcreteMLOptions
 from private_lora.training.concrete_ml.clear import clear_layer_output, concrete_ml_surroundings
 from private_lora.training.concrete_ml.meter import Meter, install
@@ -74,6 +75,7 @@ class ConcreteMLBackend:
                 times["keygen_time_s"] = (time.perf_counter() - start, "s")
             trainer.train(StepLoader(trainer, batches, spec, on_step), num_epochs=1, fhe=mode)
             facts = _facts(meter, hybrid, circuits, mode)
+            self.labels["options"] = options_text({"mode": mode, "path": meter.path})
         if mode == "execute" and not meter.encrypted_products:
             raise RuntimeError("Concrete ML was to execute under encryption and multiplied no ciphertext")
         return facts | times
@@ -194,7 +196,7 @@ def _make_keys(hybrid) -> None:
 
 def _facts(meter: Meter, hybrid, circuits: list, mode: str) -> dict:
     facts = {
-        "hybrid_path": (1, meter.path),
+        "hybrid_path": (1, ""),
         "compiled_circuits": (len(circuits), ""),
         "remote_layers": (len(hybrid.remote_modules), ""),
         "remote_matmuls": (meter.glwe_calls + meter.circuit_calls, ""),

@@ -1,0 +1,44 @@
+"""Sidecars, wherever a study keeps them: beside each run's records, or one a line with recorded files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from private_lora.core.errors import UserError
+
+# Directories of a study's runs.
+KINDS = ("runs", "loopback", "layer", "block")
+# Stages had these names once, and so had the run_ids that begin with them; recorded sidecars stay as they were written.
+FORMER_STAGES = {"latency": "layer", "network": "loopback"}
+
+
+def read_sidecars(path: Path) -> dict[str, dict]:
+    """Sidecars by the present run_id, from a file with one a line; none if there is no such file."""
+    if not path.is_file():
+        return {}
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            sidecar = json.loads(line)
+            found[present_run_id(sidecar["spec"]["run_id"])] = sidecar
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise UserError(f"{path}, line {number}: this is no sidecar: put the file back as it was recorded") from None
+    return found
+
+
+def present_run_id(run_id: str) -> str:
+    """The run_id by present names of stages."""
+    stage, _, rest = run_id.partition("_")
+    return f"{FORMER_STAGES[stage]}_{rest}" if stage in FORMER_STAGES else run_id
+
+
+def find_sidecars(results: Path, recorded: Path, run_id: str) -> list[tuple[Path, dict]]:
+    """Where the sidecars of a run are, and what they say: of the study in `results`, or else of the records in `recorded`."""
+    run_id = present_run_id(run_id)
+    own = [results / kind / run_id / "sidecar.json" for kind in KINDS]
+    found = [(path, json.loads(path.read_text())) for path in own if path.is_file()]
+    if found:
+        return found
+    lines = [(path, read_sidecars(path)) for path in sorted(recorded.glob("*/sidecars.jsonl"))]
+    return [(path, sidecars[run_id]) for path, sidecars in lines if run_id in sidecars]
