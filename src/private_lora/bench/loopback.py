@@ -60,6 +60,10 @@ class LoopbackPlace(RemotePlace):
         self._spec, self._pids = spec, pids
         self._carried_before = loopback_bytes()
 
+    def report(self) -> dict:
+        """As that of any workers, with the spec, by which the run can be repeated."""
+        return super().report() | {"loopback": self._spec.to_dict()}
+
     def metrics(self) -> dict[str, tuple[float, str]]:
         """What the loopback interface carried since the start, headers and all (not where a link makes everything pass twice).
 

@@ -56,6 +56,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
+    trace.add_trace(commands.add_parser("trace", help="what made a row of a table, or a run: command, commit, machine"))
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")

@@ -7,6 +7,7 @@ from private_lora.core.exports import front_door
 
 __getattr__, __dir__, __all__ = front_door(
     __name__,
+    cpu_time="CpuMeter",
     errors="Interrupted UserError",
     files="atomic_path",
     memory="give_back_memory peak_memory_bytes",

@@ -8,9 +8,11 @@ from private_lora.core.exports import front_door
 __getattr__, __dir__, __all__ = front_door(
     __name__,
     recorder="Recorder collect write_rows",
-    schema="COLUMNS",
+    schema="COLUMNS SCHEMA_VERSION",
     reader="Data",
-    provenance="environment machine write_sidecar",
+    provenance="Start machine write_sidecar",
     fingerprints="fingerprint source_files",
     runs="summarise_runs",
+    disturbance="DISTURBED_SHARE disturbed_runs",
+    sidecars="find_sidecars read_sidecars",
 )

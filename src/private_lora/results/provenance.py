@@ -30,7 +30,7 @@ PACKAGES = (
 # Vector and matrix instructions (x86, then ARM) that decide how fast products are.
 SPEED_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx_vnni_int8")
 SPEED_FLAGS += ("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_WAIT_POLICY")
 KEY_NOTE = "Seeds steer data, adapters and simulated noise only; secret keys and encryption take the OS's randomness."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -41,4 +42,21 @@ def find_sidecars(results: Path, recorded: Path, run_id: str) -> list[tuple[Path
     if found:
         return found
     lines = [(path, read_sidecars(path)) for path in sorted(recorded.glob("*/sidecars.jsonl"))]
-    return [(path, sidecars[run_id]) for path, sidecars in lines if run_id in sidecars]
+    found = [(path, sidecars[run_id]) for path, sidecars in lines if run_id in sidecars]
+    return _published(results, run_id, found) if len(found) > 1 else found
+
+
+def _published(results: Path, run_id: str, found: list[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
+    """Of the records that have a run of this id, those whose numbers are those that the study collected; all if none has."""
+    collected = _numbers(results / "data", run_id) | _numbers(results / "data" / "beside", run_id)
+    return [(path, sidecar) for path, sidecar in found if _numbers(path.parent, run_id) & collected] or found
+
+
+def _numbers(directory: Path, run_id: str) -> set[tuple]:
+    """Times of a run, which no other has."""
+    numbers = set()
+    for path in directory.glob("*.csv"):
+        with open(path, newline="") as handle:
+            rows = (row for row in csv.DictReader(handle) if row.get("run_id") == run_id and row.get("unit") == "s")
+            numbers |= {(row["phase"], row["repeat"], row["step"], row["metric"], row["value"]) for row in rows}
+    return numbers

@@ -92,8 +92,7 @@ def _setting(group: pd.DataFrame) -> dict:
 def _samples(group: pd.DataFrame) -> dict:
     """How many products the line adds up, and how many measurements it is made of: products of one shape share one."""
     shape = ["tokens", "inputs", "outputs", "repeat"]
-    named = "sample" in group and (group["sample"] != "").all()
-    samples = group["sample"].nunique() if named else len(group[shape].drop_duplicates())
+    samples = group["sample"].nunique() if group["sample"].notna().all() else len(group[shape].drop_duplicates())
     products = len(group[["layer", "phase"]].drop_duplicates())
     return {"products": products, "repeats": group["repeat"].nunique(), "samples": samples}
 
