@@ -10,7 +10,7 @@ import pandas as pd
 
 from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.models.shapes import Architecture, architecture_of
-from private_lora.results.labels import bits_label
+from private_lora.results.labels import bits_label, ids_of
 from private_lora.results.runs import OK, run_metrics, series_of
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.grouping import shares_an_input
@@ -75,6 +75,7 @@ class LocalWork:
     block_s: float
     base_quantize_s: float
     block_quantize_s: float
+    run_ids: str = ""
 
 
 def local_works(runs: pd.DataFrame) -> list[LocalWork]:
@@ -88,7 +89,8 @@ def local_works(runs: pd.DataFrame) -> list[LocalWork]:
     for key, group in runs.groupby(setting, sort=False):
         means = group.groupby("blocks")[["own", "quantize"]].mean()
         if len(means) > 1:
-            works.append(LocalWork(*key, *_line(means["own"], least=0.0), *_line(means["quantize"])))
+            lines = *_line(means["own"], least=0.0), *_line(means["quantize"])
+            works.append(LocalWork(*key, *lines, ids_of(group[group["blocks"].isin(means.index[:2])])))
     return works
 
 
@@ -109,6 +111,7 @@ class Local:
     lora_rank: float
     basis: str
     formula: str
+    run_ids: str = ""
 
 
 def local_of(
@@ -132,7 +135,7 @@ def local_of(
     quantize = share * widths * (work.base_quantize_s + architecture.blocks * work.block_quantize_s)
     formula = _local_formula(work, architecture, share, inputs, widths, head)
     basis = "extrapolated" if formula else "measured"
-    return Local(own, quantize, work.recompute, work.lora_rank, basis, formula)
+    return Local(own, quantize, work.recompute, work.lora_rank, basis, formula, work.run_ids)
 
 
 def _distance(work: LocalWork, architecture: Architecture, tokens: int, inputs: str) -> tuple:
@@ -161,7 +164,7 @@ def _local_formula(work: LocalWork, architecture: Architecture, share: float, in
 class Scheme:
     """Measured products of one backend, its options, device, machine and bits, by tokens, inputs and outputs.
 
-    kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES and SIZES (medians).
+    kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES, SIZES (medians) and run_ids.
     """
 
     backend: str
@@ -198,6 +201,11 @@ class Shapes:
 
     table: pd.DataFrame
     formula: str = ""
+
+    @property
+    def run_ids(self) -> str:
+        """Of the runs that measured these products."""
+        return ids_of(self.table)
 
     @cached_property
     def known(self) -> dict[tuple[int, int], dict]:
@@ -249,7 +257,8 @@ def schemes_of(block: pd.DataFrame) -> list[Scheme]:
     for key, group in rows.groupby(SCHEME, sort=False):
         wide = group.pivot_table("value", ["tokens", "inputs", "outputs"], "metric", aggfunc="median")
         # A plaintext product has neither encryption nor messages: they take nothing.
-        table = wide.reindex(columns=[*TIMES, *SIZES]).fillna(0.0).reset_index()
+        table = wide.reindex(columns=[*TIMES, *SIZES]).fillna(0.0)
+        table = table.assign(run_ids=group.groupby(table.index.names)["run_id"].agg(ids_of)).reset_index()
         found.append(Scheme(*key, _kinds(group["layer"]), table))
     return found
 

@@ -28,6 +28,7 @@ from private_lora.costs.inputs import (
 )
 from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Work, predict, products_of
 from private_lora.models.shapes import Architecture, architecture_of
+from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK
 from private_lora.results.schema import COST_COLUMNS
@@ -110,7 +111,8 @@ def step_work(
     formula = _joined(shapes.formula, FITTED.format(len(shapes.table)) if fitted else "", local.formula)
     columns = {"blocks": architecture.blocks, "inputs": inputs, "recompute": local.recompute, "lora_rank": local.lora_rank}
     columns |= {"products_basis": "extrapolated" if fitted or shapes.formula else "measured", "local_basis": local.basis}
-    return work, columns | {"formula": formula}
+    used = [shapes.known[product.inputs, product.outputs]["run_ids"] for product in products] if not fitted else [shapes.run_ids]
+    return work, columns | {"formula": formula, "run_ids": ids_of(*used, local.run_ids)}
 
 
 def _joined(*parts: str) -> str:
@@ -127,10 +129,12 @@ def _validations(spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], sch
         line["measured_step_time_s"] = measured = float(np.median(run["step_times"]))
         found = _predicted(run, works, schemes)
         if found is None:
-            yield line | {"formula": "not predicted: its products or its client's own work were not measured by themselves"}
+            reason = "not predicted: its products or its client's own work were not measured by themselves"
+            yield line | {"formula": reason, "run_ids": run["run_id"]}
             continue
         work, columns = found
         line |= columns | _without_money(predict(work, None, 1, spec.prices)) | {"basis": "extrapolated + measured"}
+        line["run_ids"] = ids_of(run, columns["run_ids"])
         yield line | {"relative_error": line["step_time_s"] / measured - 1}
 
 

@@ -61,6 +61,24 @@ def join_basis(values: Iterable[str]) -> str:
     return " + ".join(sorted({v for v in values if v}))
 
 
+def ids_of(*sources: pd.DataFrame | pd.Series | dict | str | None) -> str:
+    """The distinct run ids behind a number, in the order given, with a space between; empty for none.
+
+    sources: rows or lines (column `run_ids`, else `run_id`), one of them, a column of ids, or ids as text; None is nothing.
+    """
+    return " ".join(dict.fromkeys(name for source in sources for text in _ids(source) for name in text.split()))
+
+
+def _ids(source) -> Iterable[str]:
+    if source is None or isinstance(source, str):
+        return [source or ""]
+    for column in ("run_ids", "run_id"):
+        if column in source:
+            found = source[column]
+            return [found] if isinstance(found, str) else found
+    return source if isinstance(source, pd.Series) and source.dtype == object else []
+
+
 def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """The rows sorted by `columns`, with stages, pairs and backends in the order of the study."""
     ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": (*PLAINTEXT, *BACKENDS)}

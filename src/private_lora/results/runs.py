@@ -125,11 +125,15 @@ def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
     return found.iloc[0] if len(found) else None
 
 
+def float_run(runs: pd.DataFrame, run) -> pd.Series | None:
+    """The float run of the same stage, length, seed and batches; a float run is its own. None without one."""
+    partner = run if run["backend"] == "float" else twin(runs, run, "float")
+    comparable = partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
+    return partner if comparable else None
+
+
 def with_ratio(runs: pd.DataFrame, column: str) -> pd.Series:
-    """`column` of each run over that of its float twin of the same stage and length; NaN without one."""
-    ratios = []
-    for _, run in runs.iterrows():
-        partner = run if run["backend"] == "float" else twin(runs, run, "float")
-        comparable = partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
-        ratios.append(run[column] / partner[column] if comparable else np.nan)
+    """`column` of each run over that of its float run; NaN without one."""
+    partners = [(run, float_run(runs, run)) for _, run in runs.iterrows()]
+    ratios = [np.nan if partner is None else run[column] / partner[column] for run, partner in partners]
     return pd.Series(ratios, index=runs.index, dtype=float)

@@ -72,10 +72,11 @@ COST_COLUMNS = (
     "local_basis",
     "formula",
     "basis",
+    "run_ids",
 )
 
 
 COST_TEXTS = ("kind", "run_id", "model", "backend", "options", "device", "machine", "bits", "inputs", "network", "currency")
 
 
-COST_TEXTS += ("limited_by", "products_basis", "local_basis", "formula", "basis")
+COST_TEXTS += ("limited_by", "products_basis", "local_basis", "formula", "basis", "run_ids")

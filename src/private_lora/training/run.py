@@ -105,6 +105,7 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
         _add_network_rows(run.session, add)
     for metric, (value, unit) in facts.items():
         add(metric, value, unit)
+    add("requested_steps", run.spec.steps)
     add("train_tokens", run.train_tokens, "tokens")
     add("step_tokens", run.spec.batch_size * run.spec.sequence_length, "tokens")
     add("blocks", run.model.config.num_hidden_layers)

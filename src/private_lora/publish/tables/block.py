@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.models.shapes import architecture_of
-from private_lora.results.labels import in_order, join_basis
+from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
@@ -26,12 +26,16 @@ LATENCY_COLUMNS = [
     *SETTING,
     *[f"{stage}_ms_per_token" for stage in SUMS],
     *[f"{ratio}_{kind}" for ratio in RATIOS for kind in SPREAD],
+    "float32_over_int8",
     "glwe_server_time_over_this",
+    "products",
     "repeats",
+    "samples",
     "threads",
     "checked_values",
     "mismatches",
     "basis",
+    "run_ids",
 ]
 BYTES_COLUMNS = [
     "model",
@@ -42,11 +46,13 @@ BYTES_COLUMNS = [
     "weight_bits",
     "tokens",
     "inputs",
+    "remote_calls",
     "up_bytes_per_token",
     "down_bytes_per_token",
     "total_bytes_per_token",
     "total_over_glwe",
     "basis",
+    "run_ids",
 ]
 
 
@@ -64,11 +70,13 @@ def block_summary(data: Data) -> pd.DataFrame:
         line["whole"] = _members(group) == _members_of_block(products, line["model"])
         line["layers"] = "all" if line["whole"] else line["layers"]
         of_run = products[(products[RUN] == pd.Series(line)[RUN]).all(axis=1)]
-        line |= _times(group, of_run, line["tokens"]) | {"repeats": group["repeat"].nunique()}
+        line |= _times(group, of_run, line["tokens"]) | _samples(group)
         line |= _counted(rows, line)
         lines.append(line)
     table = pd.DataFrame(lines, columns=[*LATENCY_COLUMNS, "run_id", "whole"])
-    table["glwe_server_time_over_this"] = [_glwe_over(products, line) for _, line in table.iterrows()]
+    beside = [_glwe_over(products, line) for _, line in table.iterrows()]
+    table["glwe_server_time_over_this"] = [ratio for ratio, _ in beside]
+    table["run_ids"] = [ids_of(name, other) for name, (_, other) in zip(table["run_id"], beside, strict=True)]
     return in_order(table, ["model", "device", "machine", "inputs", "tokens", "backend", "options", "activation_bits"])
 
 
@@ -79,6 +87,14 @@ def _setting(group: pd.DataFrame) -> dict:
     if first["backend"] in PLAINTEXT and first["backend"] != "plaintext_int8":
         line |= {"activation_bits": np.nan, "weight_bits": np.nan}
     return line | {"layers": ", ".join(layers), "inputs": "joint" if any("+" in name for name in layers) else "apart"}
+
+
+def _samples(group: pd.DataFrame) -> dict:
+    """How many products the line adds up, and how many measurements it is made of: products of one shape share one."""
+    shape = ["tokens", "inputs", "outputs", "repeat"]
+    named = group["sample"] if "sample" in group and (group["sample"] != "").all() else group[shape].astype(str).agg("x".join, axis=1)
+    products = len(group[["layer", "phase"]].drop_duplicates())
+    return {"products": products, "repeats": group["repeat"].nunique(), "samples": named.nunique()}
 
 
 def _members(group: pd.DataFrame) -> set[str]:
@@ -106,7 +122,8 @@ def _times(group: pd.DataFrame, of_run: pd.DataFrame, tokens: float) -> dict:
         within = sums[side] / _by_repeat(of_run[of_run["backend"] == plaintext], STAGES["server"])
         within = within.dropna()
         line |= {f"{ratio}_{kind}": getattr(within, kind)() if len(within) else np.nan for kind in SPREAD}
-    return line
+    plain = [_by_repeat(of_run[of_run["backend"] == name], STAGES["server"]) for name in ("plaintext_float32", "plaintext_int8")]
+    return line | {"float32_over_int8": (plain[0] / plain[1]).median()}
 
 
 def _counted(rows: pd.DataFrame, line: dict) -> dict:
@@ -119,24 +136,25 @@ def _counted(rows: pd.DataFrame, line: dict) -> dict:
     return found | {"threads": threads.iloc[0] if len(threads) else np.nan}
 
 
-def _glwe_over(products: pd.DataFrame, line) -> float:
+def _glwe_over(products: pd.DataFrame, line) -> tuple[float, str]:
     """Server time per token of `glwe` over this line's, on the layers that glwe was measured on; NaN if they do not match.
 
-    Both on the same model and machine; `glwe` on its GPU is another machine than its CPU.
+    Both on the same model and machine, in the same arrangement; `glwe` on its GPU is another machine than its CPU. With it the
+    ids of glwe's runs.
     """
     glwe = products[(products["backend"] == GLWE) & (products[["model", "machine"]] == line[["model", "machine"]]).all(axis=1)]
     ours = products[(products[RUN] == line[RUN]).all(axis=1) & (products["backend"] == line["backend"])]
     ours = ours[(ours["options"] == line["options"]) & (ours["metric"] == STAGES["server"][0])]
     members = _members(glwe)
     ours = ours[[set(layer.split("+")) <= members for layer in ours["layer"]]]
-    if line["backend"] == GLWE or not len(glwe) or _members(ours) != members:
-        return np.nan
-    theirs = [
-        _by_repeat(run, STAGES["server"]).median() / run["tokens"].iloc[0]
-        for _, run in glwe.groupby("run_id")
-        if _members(run) == members
-    ]
-    return float(np.median(theirs)) * line["tokens"] / _by_repeat(ours, STAGES["server"]).median() if theirs else np.nan
+    if line["backend"] == GLWE or not len(glwe) or set(ours["layer"]) != set(glwe["layer"]):
+        return np.nan, ""
+    runs = [run for _, run in glwe.groupby("run_id", sort=False) if _members(run) == members]
+    theirs = [_by_repeat(run, STAGES["server"]).median() / run["tokens"].iloc[0] for run in runs]
+    if not theirs:
+        return np.nan, ""
+    ratio = float(np.median(theirs)) * line["tokens"] / _by_repeat(ours, STAGES["server"]).median()
+    return ratio, ids_of(*runs)
 
 
 def block_latency(data: Data) -> pd.DataFrame:
@@ -149,7 +167,11 @@ def block_latency(data: Data) -> pd.DataFrame:
         "plaintext: torch's products of the same integers in that type; bf16 is inexact, every answer is rounded to 8 "
         "significant bits. glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
         "this: its time per token over that of the line, on those layers and the same machine.",
-        "inputs joint: q, k, v are one product, and gate, up another; apart: each layer by itself.",
+        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. Every ratio is "
+        "between products of the same arrangement; glwe was measured with each layer a call. float32 over int8: plaintext float32 "
+        "time over int8's. An empty plaintext column: not measured in that run.",
+        "products: layers x directions that the line adds up. samples: measurements behind them over all repeats; products of one "
+        "shape share one, so that k and v, or gate and up, are one measurement.",
     ]
     return table
 
@@ -163,43 +185,69 @@ def block_bytes(data: Data) -> pd.DataFrame:
         blocks = counts.iloc[0] if len(counts) else np.nan
         sent = rows[rows["metric"].str.endswith("_ciphertext_bytes") & (rows["value"] > 0)]
         lines += [line | {"model": model, "blocks": blocks} for line in _sizes(sent, rows, blocks)]
-    # The same messages on another machine are as long.
-    table = pd.DataFrame(lines, columns=BYTES_COLUMNS).drop_duplicates(ignore_index=True)
-    table["total_over_glwe"] = [_over_glwe(table, line) for _, line in table.iterrows()]
+    table = _once(pd.DataFrame(lines, columns=BYTES_COLUMNS))
+    beside = [_of_glwe(table, line) for _, line in table.iterrows()]
+    table["total_over_glwe"] = [
+        line["total_bytes_per_token"] / glwe["total_bytes_per_token"].median()
+        for (_, line), glwe in zip(table.iterrows(), beside, strict=True)
+    ]
+    table["run_ids"] = [ids_of(line, glwe) for (_, line), glwe in zip(table.iterrows(), beside, strict=True)]
     table = in_order(table, ["model", "inputs", "tokens", "backend", "options", "activation_bits"])
     table.attrs["notes"] = [
         "Lengths of serialized messages, headers included, divided by the tokens of the batch, times the blocks of the model; "
-        "every layer forward and backward, the first block too.",
-        f"glwe: one ciphertext for each {GLWE_CHUNK} values of a row, up and down, every layer apart. What was not measured "
-        f"is extrapolated: (bytes of a measured row of {GLWE_CHUNK} values) x ceil(values / {GLWE_CHUNK}). Its evaluation "
-        "key, sent once, is not counted.",
+        "every layer forward and backward, the first block too: remote calls counts them, one for each product of a step. A "
+        "training step sends a little less, because nothing wants the gradient of the first block's input.",
+        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. The total stands "
+        "over that of glwe in the same arrangement.",
+        f"glwe: one ciphertext for each {GLWE_CHUNK} values of a row, up and down. What was not measured is extrapolated: (bytes "
+        f"of a measured row of {GLWE_CHUNK} values) x ceil(values / {GLWE_CHUNK}). Its evaluation key, sent once, is not counted.",
     ]
     return table
 
 
-def _block_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """The products of one model's block that were measured with layers apart: layer, phase, inputs, outputs."""
-    return rows[~rows["layer"].str.contains("+", regex=False)].drop_duplicates(["layer", "phase"])
+def _once(table: pd.DataFrame) -> pd.DataFrame:
+    """One line where several runs counted the same: the same messages on another machine are as long."""
+    keys = [c for c in BYTES_COLUMNS if c not in ("run_ids", "total_over_glwe")]
+    ids = table.groupby(keys, dropna=False, sort=False)["run_ids"].agg(ids_of)
+    return table.drop_duplicates(keys, ignore_index=True).assign(run_ids=ids.to_list())
+
+
+def _blocks_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By arrangement of the calls the products of a whole block (layer, phase, inputs, outputs), where a run measured it."""
+    members, found = _members_of_block(rows, rows["model"].iloc[0]), {}
+    for _, run in rows.groupby(RUN, sort=False):
+        if _members(run) == members:
+            found.setdefault(_setting(run)["inputs"], run.drop_duplicates(["layer", "phase"]))
+    return found
 
 
 def _sizes(sent: pd.DataFrame, rows: pd.DataFrame, blocks: float) -> list[dict]:
-    """A line for each run and backend that sent ciphertexts for the whole block of the rows' model, and for `glwe`.
+    """A line for each run and backend that sent ciphertexts for the whole block of the rows' model.
 
-    `glwe` has one for every run, if the shapes of all layers are known.
+    `glwe` has one for every run and known arrangement of the calls.
     """
-    lines, block, members = [], _block_of(rows), _members_of_block(rows, rows["model"].iloc[0])
+    lines, known = [], _blocks_of(rows)
+    members = _members_of_block(rows, rows["model"].iloc[0])
     for (_, _, backend, options), group in sent.groupby([*RUN, "backend", "options"], sort=False):
         line = _setting(group) | {"backend": backend, "options": options, "basis": join_basis(group["basis"])}
+        line["run_ids"] = ids_of(group)
         first = group[group["repeat"] == group["repeat"].min()]
-        sums = first.groupby("metric")["value"].sum() / line["tokens"]
-        if backend == GLWE and _members(group) != members and _members(block) == members:
-            sums, line["basis"] = _glwe_sizes(first, block), join_basis([*group["basis"], "extrapolated"])
-        elif _members(group) != members:
-            continue
-        line["up_bytes_per_token"] = sums["upload_ciphertext_bytes"] * blocks
-        line["down_bytes_per_token"] = sums["download_ciphertext_bytes"] * blocks
-        lines.append(line | {"total_bytes_per_token": line["up_bytes_per_token"] + line["down_bytes_per_token"]})
+        if _members(group) == members:
+            lines.append(line | _per_token(first.groupby("metric")["value"].sum() / line["tokens"], first, blocks))
+        for inputs, block in known.items() if backend == GLWE else ():
+            if _members(group) == members and inputs == line["inputs"]:
+                continue
+            basis = join_basis([*group["basis"], "extrapolated"])
+            lines.append(line | {"inputs": inputs, "basis": basis} | _per_token(_glwe_sizes(first, block), block, blocks))
     return lines
+
+
+def _per_token(sizes, block: pd.DataFrame, blocks: float) -> dict:
+    """Columns of a line from bytes per token of one block and the products in it."""
+    up, down = (sizes[name] * blocks for name in ("upload_ciphertext_bytes", "download_ciphertext_bytes"))
+    calls = len(block.drop_duplicates(["layer", "phase"])) * blocks
+    line = {"remote_calls": calls, "up_bytes_per_token": up, "down_bytes_per_token": down}
+    return line | {"total_bytes_per_token": up + down}
 
 
 def _glwe_sizes(measured: pd.DataFrame, block: pd.DataFrame) -> dict[str, float]:
@@ -217,7 +265,6 @@ def _glwe_sizes(measured: pd.DataFrame, block: pd.DataFrame) -> dict[str, float]
     return sizes
 
 
-def _over_glwe(table: pd.DataFrame, line) -> float:
-    """Total over that of `glwe` for the same model; NaN without one."""
-    glwe = table[(table["backend"] == GLWE) & (table["model"] == line["model"])]
-    return line["total_bytes_per_token"] / glwe["total_bytes_per_token"].median() if len(glwe) else np.nan
+def _of_glwe(table: pd.DataFrame, line) -> pd.DataFrame:
+    """The lines of `glwe` for the same model and arrangement of the calls."""
+    return table[(table["backend"] == GLWE) & (table[["model", "inputs"]] == line[["model", "inputs"]]).all(axis=1)]

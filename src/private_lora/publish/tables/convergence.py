@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.results.labels import in_order, join_basis
+from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.results.runs import DIVERGED, LAST, OK, SETTING, WITHOUT_PADDING, rows_of, run_metric, series_of, with_ratio
+from private_lora.results.runs import (
+    DIVERGED,
+    LAST,
+    OK,
+    SETTING,
+    WITHOUT_PADDING,
+    float_run,
+    rows_of,
+    run_metric,
+    series_of,
+    with_ratio,
+)
 
 BY_QUANTIZER = [
     "stage",
@@ -43,14 +54,27 @@ def describe_status(statuses: pd.Series) -> str:
 def final_runs(data: Data) -> pd.DataFrame:
     """Runs of the convergence study, with their loss over that of the float run of the same seed.
 
-    A run that ended before the longest of its study counts as failed: its last loss answers another question. A group with a
-    variant of its own is a study of its own.
+    A run that ended before the steps it was asked for counts as failed: its last loss answers another question. That other runs
+    of its stage are longer says nothing of it.
     """
     runs = data.runs[~data.runs["stage"].isin(["encrypted", "inflation", "full_size"])].copy()
-    full = runs.groupby(["stage", "model", "dataset", "variant"], dropna=False)["steps"].transform("max")
-    short = (runs["status"] == OK) & (runs["steps"] < full)
+    short = (runs["status"] == OK) & [_stopped_early(run, rows_of(data.convergence, run)) for _, run in runs.iterrows()]
     runs.loc[short, ["status", "final_loss"]] = ["stopped early", np.nan]
     return runs.assign(ratio_to_float=with_ratio(runs, "final_loss"))
+
+
+def _stopped_early(run, rows: pd.DataFrame) -> bool:
+    """Whether a run has fewer steps than it was asked for; rows that do not say so end, if evaluated, with an evaluation."""
+    requested = run_metric(rows, "requested_steps")
+    if np.isnan(requested):
+        evaluated = series_of(rows, "eval", "loss")
+        return len(evaluated) > 0 and evaluated.index[-1] < run["steps"]
+    return run["steps"] < requested
+
+
+def with_float_runs(data: Data, group: pd.DataFrame) -> str:
+    """Ids of the runs of a group, then of the float runs that their ratios are taken over."""
+    return ids_of(group, *[float_run(data.runs, run) for _, run in group.iterrows()])
 
 
 def final_loss(data: Data) -> pd.DataFrame:
@@ -71,18 +95,21 @@ def final_loss(data: Data) -> pd.DataFrame:
                 "n_ok": int((group["status"] == OK).sum()),
                 "status": describe_status(group["status"]),
                 "basis": join_basis(group["basis"]),
+                "run_ids": with_float_runs(data, group),
             }
         )
     columns = [*BY_QUANTIZER, "variant", "device", "steps"]
     columns += [f"{q}_{s}" for q in ("eval_loss", "ratio_to_float") for s in ("mean", "min", "max")]
-    columns += ["train_running_mean", *LAST, "n_requested", "n_ok", "status", "basis"]
+    columns += ["train_running_mean", *LAST, "n_requested", "n_ok", "status", "basis", "run_ids"]
     table = in_order(pd.DataFrame(lines, columns=columns), BY_QUANTIZER)
     table = table.drop(columns=[c for c in WITHOUT_PADDING if table[c].isna().all()])
     table.attrs["notes"] = [
         "Mean [smallest, largest] over the seeds; eval loss in nats per labelled token. "
         "Padding is labelled, and counts, only where a loss without padding stands beside. "
-        "ratio to float: mean over seeds of eval loss / that of the float run of the same seed and batches.",
-        "diverged: the last loss is not finite, or the eval loss ended above where it started.",
+        "ratio to float: mean over seeds of eval loss / that of the float run of the same seed, batches and number of steps; "
+        "empty without one.",
+        "diverged: the last loss is not finite, or the eval loss ended above where it started. stopped early: fewer steps than "
+        "the run was asked for.",
     ]
     return table
 
@@ -127,8 +154,10 @@ def gradient_inflation(data: Data) -> pd.DataFrame:
             | {"zero_gradient_rows": mean_of_finite(group["zero_gradient_rows"])}
             | {"n_requested": len(group), "n_ok": int((group["status"] == OK).sum())}
             | {"status": describe_status(group["status"]), "basis": join_basis(group["basis"])}
+            | {"run_ids": with_float_runs(data, group)}
         )
-    table = pd.DataFrame(lines) if lines else pd.DataFrame(columns=[*keys, "grad_norm_over_float_mean", "basis"])
+    empty = pd.DataFrame(columns=[*keys, "grad_norm_over_float_mean", "basis", "run_ids"])
+    table = pd.DataFrame(lines) if lines else empty
     table = in_order(table, ["stage", "model", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [
         "grad norm: before clipping; its median over the steps, over that of the float run of the same seed.",
@@ -158,7 +187,7 @@ def runs(data: Data) -> pd.DataFrame:
     ]
     columns += ["weight_bits", "constant_rows", "seed", "steps", "initial_loss", "final_loss", "total_time_s"]
     order = ["stage", "model", "quantizer", "activation_bits", "backend", "seed"]
-    table = in_order(table, order)[[*columns, "peak_memory_bytes", "status", "basis"]]
+    table = in_order(table, order)[[*columns, "peak_memory_bytes", "status", "basis"]].assign(run_ids=lambda t: t["run_id"])
     table.attrs["notes"] = [f"`{DIVERGED}`: the last loss is not finite, or the eval loss ended above where it started."]
     return table
 

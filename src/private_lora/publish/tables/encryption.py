@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.results.labels import in_order
+from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, run_metrics, series_of, twin
 
@@ -14,6 +14,7 @@ STEP_COLUMNS = [
     "dataset",
     "label",
     "activation_bits",
+    "constant_rows",
     "seed",
     "step",
     "loss",
@@ -24,6 +25,7 @@ STEP_COLUMNS = [
     "basis",
     "source",
     "certainty",
+    "run_ids",
 ]
 STAGE_TIMES = ("client_quantize_time_s", "encrypt_time_s", "matmul_time_s", "decrypt_time_s")
 COUNTERS = [
@@ -77,8 +79,10 @@ def encrypted_steps(data: Data) -> pd.DataFrame:
     runs = data.runs[data.runs["stage"] == "encrypted"]
     parts = []
     for _, run in runs.iterrows():
-        steps = step_values(data, run, clear_twin(runs, run))
-        fixed = {c: run[c] for c in ("model", "dataset", "backend", "label", "activation_bits", "seed", "status", "basis")}
+        clear = clear_twin(runs, run)
+        steps = step_values(data, run, clear)
+        fixed = {c: run[c] for c in ("model", "dataset", "backend", "label", "activation_bits", "constant_rows", "seed")}
+        fixed |= {"status": run["status"], "basis": run["basis"], "run_ids": ids_of(run, clear)}
         steps = steps if len(steps) else pd.DataFrame([{"step": np.nan}])
         parts.append(steps.assign(**fixed))
     if not parts:
@@ -97,6 +101,8 @@ def published_steps(data: Data) -> pd.DataFrame:
             "model": "Llama-3.2-1B",
             "label": "published " + rows["configuration"],
             "activation_bits": rows["configuration"].str.extract(r"^(\d+)-bit")[0].astype(float),
+            # What the reference implementation does, in both of its runs.
+            "constant_rows": "reference",
             "step": rows["step"],
             "loss": rows["value"],
             "loss_minus_integer": rows["value"] - rows["step"].map(clear),
@@ -104,6 +110,7 @@ def published_steps(data: Data) -> pd.DataFrame:
             "basis": "published",
             "source": rows["source"],
             "certainty": rows["certainty"],
+            "run_ids": "",
         }
     )
     ratio = data.published_values
@@ -121,7 +128,9 @@ def encrypted_vs_clear(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "All runs of one model and seed see the same batches from the same initial adapter; minus/over "
         "integer: against the exact int64 backend at the same step; published: their own clear run.",
-        "grad norm is taken before clipping; the published ratio is known for step 1 only.",
+        "grad norm is taken before clipping; the published ratio is known for step 1 only. constant rows: the published runs give "
+        "a constant row the scale 1, which inflates gradients under noise; runs of ours with `reference` do the same, `exact` "
+        "ones keep it what it was, so that only the former compare with the published ratio.",
     ]
     return table.reset_index(drop=True)
 
@@ -138,7 +147,8 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
         train_time = series_of(rows, "train", "step_time_s").sum()
         counters["step_time_s_per_train_token"] = train_time / counters["train_tokens"] if train_time else np.nan
         paths = rows.loc[rows["metric"] == "hybrid_path", "unit"]
-        lines.append(dict(run) | counters | {"hybrid_path": " + ".join(sorted(set(paths)))})
+        line = dict(run) | counters | {"hybrid_path": " + ".join(sorted(set(paths)))}
+        lines.append(line | {"run_ids": ids_of(run, _simulated(data.runs, run))})
     if not lines:
         empty = pd.DataFrame(columns=[*data.runs.columns, *COUNTERS, *STAGE_TIMES])
         return empty.assign(noise_std_over_simulated=[], step_time_s_per_train_token=[])
@@ -149,8 +159,13 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
 
 def _noise_ratio(runs: pd.DataFrame, run) -> float:
     """Measured accumulator noise over that of the simulated twin; NaN where there is none."""
-    model = twin(runs, run, "glwe_simulated") if run["backend"] == "glwe" else None
+    model = _simulated(runs, run)
     return run["accumulator_noise_std"] / model["accumulator_noise_std"] if model is not None else np.nan
+
+
+def _simulated(runs: pd.DataFrame, run) -> pd.Series | None:
+    """The run that simulates an encrypted one's noise, if there is one."""
+    return twin(runs, run, "glwe_simulated") if run["backend"] == "glwe" else None
 
 
 def encryption_counters(data: Data) -> pd.DataFrame:
@@ -169,7 +184,7 @@ def encryption_counters(data: Data) -> pd.DataFrame:
     counters = [c for c in COUNTERS if c not in ("total_time_s", "train_tokens")]
     counters.insert(counters.index("accumulator_noise_samples"), "noise_std_over_simulated")
     times = [*STAGE_TIMES, "other_time_s", "total_time_s", "train_tokens", "step_time_s_per_train_token"]
-    table = encrypted_runs(data).reindex(columns=[*columns, *counters, *times, "hybrid_path", "status", "basis"])
+    table = encrypted_runs(data).reindex(columns=[*columns, *counters, *times, "hybrid_path", "status", "basis", "run_ids"])
     table = in_order(table, ["stage", "model", "activation_bits", "seed", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [
         "Products, bytes and times are sums over the run, evaluation included. public material: what the "

@@ -7,9 +7,11 @@ import pandas as pd
 
 from private_lora.costs.inputs import STAGES, full_size_runs
 from private_lora.costs.model import SIZES, VALIDATION
-from private_lora.results.labels import in_order
+from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 
+# Step times are compared with those of the same step under a backend that encrypts nothing; none of them multiplies in bf16.
+RATIOS = {f"step_time_over_{name}": backend for name, backend in (("float32", "float"), ("integer", "integer"), ("bf16", "bf16"))}
 COLUMNS = [
     "model",
     "backend",
@@ -33,9 +35,11 @@ COLUMNS = [
     "server_s",
     "decrypt_s",
     "rest_s",
+    *RATIOS,
     "peak_memory_bytes",
     "upload_bytes_per_token",
     "download_bytes_per_token",
+    "remote_calls_per_step",
     "encrypted_matmuls",
     "security_bits",
     "last_loss",
@@ -46,9 +50,10 @@ COLUMNS = [
     "prediction_formula",
     "status",
     "basis",
+    "run_ids",
 ]
 STAGE_NAMES = dict(zip(STAGES, ("quantize_s", "encrypt_s", "server_s", "decrypt_s"), strict=True))
-SAME = ["model", "label", "machine", "seed", "blocks", "step_tokens", "inputs", "recompute", "lora_rank", "bits", "steps"]
+SAME = ["model", "label", "device", "machine", "seed", "blocks", "step_tokens", "inputs", "recompute", "lora_rank", "steps"]
 
 
 def full_steps(data: Data) -> pd.DataFrame:
@@ -73,23 +78,44 @@ def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
     up, down = (run[size] / trained if run["encrypted_matmuls"] else np.nan for size in SIZES)
     line |= {"upload_bytes_per_token": up, "download_bytes_per_token": down}
     line["last_loss"] = run["losses"][-1] if run["losses"] else np.nan
-    line["steps_equal_to_integer"] = _equal_steps(run, runs)
-    return line | _prediction(run, predictions)
+    line["remote_calls_per_step"] = run["remote_matmuls"] / run["steps"] if run["steps"] else np.nan
+    clear = {backend: clear_twin(run, runs, backend) for backend in RATIOS.values()}
+    line |= {ratio: _over(times.median(), clear[backend]) for ratio, backend in RATIOS.items()}
+    line["steps_equal_to_integer"] = _equal_steps(run, clear["integer"])
+    predicted = _predicted(run, predictions)
+    return line | _prediction(predicted) | {"run_ids": ids_of(run, *clear.values(), predicted)}
 
 
-def _equal_steps(run, runs: pd.DataFrame) -> float:
+def clear_twin(run, runs: pd.DataFrame, backend: str) -> pd.Series | None:
+    """The same step under a backend that encrypts nothing: same model, batches, arrangement and machine; None without one.
+
+    A run that encrypts nothing has none but the others that do not either.
+    """
+    found = runs[(runs["backend"] == backend) & (runs[SAME] == run[SAME]).all(axis=1)]
+    found = found[(found["bits"] == run["bits"]) | (found["bits"] == "") | (run["bits"] == "")]
+    return found.iloc[0] if run["backend"] != backend and len(found) else None
+
+
+def _over(seconds: float, other: pd.Series | None) -> float:
+    return np.nan if other is None else seconds / np.median(other["step_times"])
+
+
+def _equal_steps(run, integer: pd.Series | None) -> float:
     """Steps whose loss is the very number of the integer run's on the same machine; NaN without such a twin."""
-    twins = runs[(runs["backend"] == "integer") & (runs[SAME] == run[SAME]).all(axis=1)]
-    if run["backend"] in ("integer", "float") or not len(twins):
+    if run["backend"] == "float" or integer is None:
         return np.nan
-    return float(sum(a == b for a, b in zip(run["losses"], twins["losses"].iloc[0], strict=True)))
+    return float(sum(a == b for a, b in zip(run["losses"], integer["losses"], strict=True)))
 
 
-def _prediction(run, predictions: pd.DataFrame) -> dict:
+def _predicted(run, predictions: pd.DataFrame) -> pd.Series | None:
+    """The cost model's line for this very run."""
     found = predictions[(predictions["run_id"] == run["run_id"]) & (predictions["machine"] == run["machine"])]
-    if not len(found):
+    return found.iloc[0] if len(found) else None
+
+
+def _prediction(predicted: pd.Series | None) -> dict:
+    if predicted is None:
         return {}
-    predicted = found.iloc[0]
     known = {"prediction_formula": predicted["formula"], "predicted_step_time_s": predicted["step_time_s"]}
     known["prediction_basis"] = "extrapolated" if np.isfinite(predicted["step_time_s"]) else ""
     return known | {"prediction_error_percent": 100 * predicted["relative_error"]}
@@ -100,10 +126,13 @@ def full_step(data: Data) -> pd.DataFrame:
     table = full_steps(data)[COLUMNS]
     table.attrs["notes"] = [
         "Random tokens, and random weights where the model says so: a measurement of cost, not of learning. blocks: "
-        "transformer blocks of this run, of the model's. inputs joint: q, k, v are one remote product, and gate, up another. "
+        "transformer blocks of this run, of the model's. inputs joint: one call for layers that share an input (q, k, v; gate, "
+        "up); apart: each layer a call. remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
         "these stages; rest: everything else, all of it at the client. Client and server are one process on one machine.",
+        "step time over float32, integer: over the median step of the run in the clear with the same batches and the same calls on "
+        "this machine; integer multiplies the same integers without encryption. bf16 not measured.",
         "steps equal to integer: steps whose loss is the very number of the integer run with the same batches on this machine.",
         "predicted step time: the cost model's, for whole models only, from products and a client's own work that were "
         "measured by themselves, never from this step; error: predicted over the measured median, less 100 %.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.results.labels import in_order, join_basis
+from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK
 
@@ -20,6 +20,8 @@ LAYER = [
     "outputs",
     "phase",
 ]
+# Ratios over the product of a backend that encrypts nothing; none of them multiplies in bf16.
+RATIOS = {"median_over_plaintext_float": "float", "median_over_integer": "integer", "median_over_bf16": "bf16"}
 COLUMNS = [
     "backend",
     "device",
@@ -35,11 +37,12 @@ COLUMNS = [
     "value_max",
     "per_row",
     "per_output_value",
-    "median_over_plaintext_float",
+    *RATIOS,
     "n_requested",
     "n_ok",
     "status",
     "basis",
+    "run_ids",
 ]
 SUMS = {
     "client_time_s": ("encrypt_time_s", "decrypt_time_s"),
@@ -91,7 +94,7 @@ def latency_summary(data: Data) -> pd.DataFrame:
         line["per_output_value"] = line["per_row"] / line["outputs"]
         bad = sorted(set(group["status"]) - {OK})
         line |= {"n_requested": len(group), "n_ok": len(values), "status": ", ".join(bad) or OK}
-        lines.append(line | {"basis": join_basis(group["basis"])})
+        lines.append(line | {"basis": join_basis(group["basis"]), "run_ids": ids_of(group)})
     summary = pd.DataFrame(lines, columns=[*LAYER, "metric", *[c for c in COLUMNS if c not in (*LAYER, "metric")]])
     numeric = [
         "rows",
@@ -104,24 +107,29 @@ def latency_summary(data: Data) -> pd.DataFrame:
         "per_output_value",
     ]
     summary = summary.astype(dict.fromkeys([*numeric, "n_ok"], float))
-    summary["median_over_plaintext_float"] = [_over_float(summary, line) for _, line in summary.iterrows()]
+    for ratio, backend in RATIOS.items():
+        plain = [_plaintext(summary, line, backend) for _, line in summary.iterrows()]
+        medians = [np.nan if other is None else other["value_median"] for other in plain]
+        summary[ratio] = summary["value_median"] / medians
+        names = [None if other is None else other["run_id"] for other in plain]
+        summary["run_ids"] = [ids_of(*pair) for pair in zip(summary["run_ids"], names, strict=True)]
     return summary
 
 
-def _over_float(summary: pd.DataFrame, line) -> float:
-    """A time over the plaintext float32 product of the same shape, on the same device; NaN if not timed."""
+def _plaintext(summary: pd.DataFrame, line, backend: str) -> pd.Series | None:
+    """The plaintext product of the same shape on the same device, beside which a time stands; None if not timed."""
     if line["phase"] != "forward" or not line["metric"].endswith("_time_s"):
-        return np.nan
-    plain = summary[(summary["backend"] == "float") & (summary["metric"] == "matmul_time_s")]
+        return None
+    plain = summary[(summary["backend"] == backend) & (summary["metric"] == "matmul_time_s")]
     for column in ("device", "rows", "inputs", "outputs"):
         plain = plain[plain[column] == line[column]]
     same_run = plain[plain["run_id"] == line["run_id"]]
     plain = same_run if len(same_run) else plain
-    return line["value_median"] / plain["value_median"].iloc[0] if len(plain) else np.nan
+    return plain.iloc[0] if len(plain) else None
 
 
 def layer(data: Data) -> pd.DataFrame:
-    """Latency and bytes of one linear layer by backend, shape and stage; ratio to plaintext float32."""
+    """Latency and bytes of one linear layer by backend, shape and stage; ratios to plaintext products."""
     table = latency_summary(data)
     nothing_sent = table["metric"].str.endswith("_bytes") & (table["value_median"] == 0)
     table = table[table["metric"].isin(METRIC_ORDER) & ~nothing_sent].copy()
@@ -130,6 +138,7 @@ def layer(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "Median [smallest, largest] over the repeats. client = encrypt + decrypt, total = encrypt + matmul + "
         "decrypt, summed within each repeat. per output value: median / (rows x outputs).",
-        "over plaintext float: over the float32 product of the same shape, timed here on the same device.",
+        "over plaintext float, over integer: over the float32 product, and the exact integer one, of the same shape, timed here "
+        "on the same device; bf16 not measured.",
     ]
     return table

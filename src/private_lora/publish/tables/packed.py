@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.results.labels import in_order
+from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
-from private_lora.results.runs import rows_of, run_metrics, series_of
+from private_lora.results.runs import float_run, rows_of, run_metrics, series_of
 
 COUNTERS = ("encrypted_matmuls", "train_tokens", "security_bits", "largest_ring_size", "largest_log2_q", "largest_failure_log2")
 STAGES = ("client_quantize_time_s", "encrypt_time_s", "matmul_time_s", "decrypt_time_s")
+ROWS = ("remote_rows", "remote_matmuls")
 BYTES = ("upload_ciphertext_bytes", "download_ciphertext_bytes")
 COLUMNS = [
     "model",
@@ -18,6 +19,7 @@ COLUMNS = [
     "activation_bits",
     "seed",
     "steps",
+    "remote_matmuls",
     "remote_rows",
     "train_tokens",
     "encrypted_matmuls",
@@ -34,12 +36,15 @@ COLUMNS = [
     "accumulator_noise_std",
     "noise_std_over_simulated",
     "train_time_s",
+    "step_time_over_float32",
     "step_time_over_integer",
+    "step_time_over_bf16",
     *STAGES,
     "upload_bytes_per_row",
     "download_bytes_per_row",
     "status",
     "basis",
+    "run_ids",
 ]
 
 
@@ -50,27 +55,40 @@ def packed_runs(data: Data) -> pd.DataFrame:
     if not lines:
         return pd.DataFrame(columns=[*COLUMNS, "backend", "variant"])
     table = pd.DataFrame(lines)
-    table["noise_std_over_simulated"] = [_noise_ratio(table, line) for _, line in table.iterrows()]
+    simulated = [_simulated(table, line) for _, line in table.iterrows()]
+    predicted = [np.nan if other is None else other["accumulator_noise_std"] for other in simulated]
+    table["noise_std_over_simulated"] = table["accumulator_noise_std"] / predicted
+    names = [None if other is None else other["run_id"] for other in simulated]
+    table["run_ids"] = [ids_of(*pair) for pair in zip(table["run_ids"], names, strict=True)]
     return in_order(table, ["model", "steps", "activation_bits", "seed", "backend", "variant"])
 
 
 def _line(data: Data, runs: pd.DataFrame, run) -> dict:
     rows = rows_of(data.convergence, run)
-    counted = run_metrics(rows, (*COUNTERS, *STAGES, "remote_rows", "accumulator_noise_std", "train_time_s", *BYTES))
+    counted = run_metrics(rows, (*COUNTERS, *STAGES, *ROWS, "accumulator_noise_std", "train_time_s", *BYTES))
     line = dict(run) | counted
     for name in BYTES:
         line[name.replace("ciphertext_bytes", "bytes_per_row")] = counted[name] / line["remote_rows"]
     line |= _margins(line)
-    losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
+    losses = series_of(rows, "train", "loss")
     line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
-    reference = exact_twin(runs, run)
+    reference, plain = exact_twin(runs, run), float_run(runs, run) if run["backend"] != "float" else None
+    line["step_time_over_float32"] = _step_time_over(data, run, plain)
+    line["step_time_over_integer"] = _step_time_over(data, run, reference)
+    line["run_ids"] = ids_of(run, reference, plain)
     if reference is not None:
-        other = rows_of(data.convergence, reference)
-        difference = (losses - series_of(other, "train", "loss")).dropna()
+        difference = (losses - series_of(rows_of(data.convergence, reference), "train", "loss")).dropna()
         line["steps_equal_to_integer"] = int((difference == 0).sum())
         line["largest_step_difference"] = difference.abs().max()
-        line["step_time_over_integer"] = times.median() / series_of(other, "train", "step_time_s").median()
     return line
+
+
+def _step_time_over(data: Data, run, other) -> float:
+    """The run's median step over another's; NaN without another."""
+    if other is None:
+        return np.nan
+    mine, theirs = (series_of(rows_of(data.convergence, one), "train", "step_time_s").median() for one in (run, other))
+    return mine / theirs
 
 
 def _margins(line: dict) -> dict:
@@ -90,13 +108,13 @@ def exact_twin(runs: pd.DataFrame, run) -> pd.Series | None:
     return found.iloc[0] if len(found) else None
 
 
-def _noise_ratio(table: pd.DataFrame, line) -> float:
-    """Measured noise of an approximate run over what its simulated twin drew; NaN without one."""
+def _simulated(table: pd.DataFrame, line) -> pd.Series | None:
+    """The run that simulates an approximate one's noise, if there is one."""
     if line["backend"] != "packed_approx":
-        return np.nan
+        return None
     same = ["model", "seed", "activation_bits", "weight_bits", "steps", "variant"]
     found = table[(table["backend"] == "packed_simulated") & (table[same] == line[same]).all(axis=1)]
-    return line["accumulator_noise_std"] / found["accumulator_noise_std"].iloc[0] if len(found) else np.nan
+    return found.iloc[0] if len(found) else None
 
 
 def packed_training(data: Data) -> pd.DataFrame:
@@ -110,6 +128,9 @@ def packed_training(data: Data) -> pd.DataFrame:
         "the classical and of the quantum (core-SVP) table; a negative one means less than 128 bits in that cost model.",
         "accumulator noise: std of decrypted minus exact integers over the run; over simulated: over that of packed_simulated "
         "with the same modulus. Times and bytes are sums over the run, evaluation included, divided by rows where it says so.",
-        "remote rows: rows of activations and gradients over all remote products, padding included; train tokens: without.",
+        "remote matmuls: calls to the server over the whole run, evaluation included; remote rows: rows of activations and "
+        "gradients over all of them, padding included; train tokens: without.",
+        "step time over float32 and integer: of the median steps, of runs with the same batches and as many steps. No run "
+        "trains in bf16 products: bf16 not measured.",
     ]
     return table

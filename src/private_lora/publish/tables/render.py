@@ -11,6 +11,8 @@ import pandas as pd
 
 # Quantities whose distance from 1 is the message, and which four digits would round away.
 FINE_GRAINED = ("ratio", "over", "spread")
+# Columns of the CSV alone: what leads from a line back to its runs.
+CSV_ONLY = ("run_ids",)
 TEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -47,9 +49,9 @@ def format_cell(value, digits: int = 4) -> str:
 
 
 def for_reading(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as texts: X_mean (or X_median), X_min, X_max in one cell, empty columns left out."""
+    """The table as texts: X_mean (or X_median), X_min, X_max in one cell; empty columns and CSV_ONLY left out."""
     shown = {}
-    for column in table.columns:
+    for column in table.columns.drop(list(CSV_ONLY), errors="ignore"):
         digits = 5 if any(word in column for word in FINE_GRAINED) else 4
         base, _, kind = column.rpartition("_")
         low, high = f"{base}_min", f"{base}_max"
