@@ -39,8 +39,13 @@ COUNTERS = {
 }
 
 
-def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, **keys) -> list[dict]:
-    """Rows of one made-up run whose eval loss goes from 2.3 to `end`, with gradient norms around `norm`."""
+def run_rows(
+    run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, requested: int | None = None, **keys
+) -> list[dict]:
+    """Rows of one made-up run whose eval loss goes from 2.3 to `end`, with gradient norms around `norm`.
+
+    requested: steps that it was asked for, if not those that it has.
+    """
     defaults = {
         "stage": "sweep",
         "model": "mini-llama",
@@ -80,6 +85,7 @@ def run_rows(run_id: str, end: float = 0.5, steps: int = 40, norm: float = 1.0, 
         rows.append(base | {"phase": "eval", "step": s, "metric": "loss", "value": value})
         rows.append(base | {"phase": "eval", "step": s, "metric": "perplexity", "value": np.exp(value)})
     rows.append(base | {"phase": "eval", "step": steps, "metric": "exact_match", "value": 0.25})
+    rows.append(base | {"phase": "run", "step": "", "metric": "requested_steps", "value": requested or steps})
     counters = dict(COUNTERS)
     if base["backend"] in ("float", "integer", "concrete_ml"):
         counters = {k: v for k, v in counters.items() if k in ("total_time_s", "peak_memory_bytes", "matmul_time_s")}

@@ -248,10 +248,10 @@ def fit(shapes: np.ndarray, values: np.ndarray) -> np.ndarray:
     return nnls(weighted / scale, np.ones(len(values)))[0] / scale
 
 
-def schemes_of(block: pd.DataFrame) -> list[Scheme]:
-    """Every encrypting backend and the plaintext float32 product, as block.csv has them measured."""
+def schemes_of(block: pd.DataFrame, names: list[str] | None = None) -> list[Scheme]:
+    """Backends as block.csv has them measured: those named, else every encrypting one and the plaintext float32 product."""
     encrypted = [name for name, entry in BACKENDS.items() if entry.encrypted]
-    rows = block[block["phase"].isin(["forward", "backward"]) & block["backend"].isin([PLAIN, *encrypted])]
+    rows = block[block["phase"].isin(["forward", "backward"]) & block["backend"].isin(names or [PLAIN, *encrypted])]
     rows = rows.assign(bits=_bits(rows))
     found = []
     for key, group in rows.groupby(SCHEME, sort=False):

@@ -26,7 +26,7 @@ from private_lora.costs.inputs import (
     local_works,
     schemes_of,
 )
-from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Work, predict, products_of
+from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Product, Work, predict, products_of
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
@@ -95,14 +95,11 @@ def step_work(
     architecture: Architecture, scheme: Scheme, shapes: Shapes | None, tokens: int, inputs: str, local: Local | None
 ) -> tuple[Work, dict] | None:
     """The work of a step of the whole model, and columns that say how it came about; None if a part of it is not known."""
-    if shapes is None or local is None:
-        return None
     products = products_of(architecture, inputs, architecture.blocks)
-    each = [(product, shapes.cost(product)) for product in products]
-    if any(cost is None for _, cost in each):
+    sums = product_sums(products, shapes)
+    if sums is None or shapes is None or local is None:
         return None
-    sums = {name: sum(product.times * cost[name] for product, cost in each) for name in each[0][1]}
-    fitted = any((product.inputs, product.outputs) not in shapes.known for product in products)
+    fitted = sums["fitted"]
     calls = sum(product.times for product in products) if scheme.remote else 0
     quantize = local.quantize_s if scheme.remote else 0.0
     stages = (sums["encrypt_time_s"], sums["matmul_time_s"], sums["decrypt_time_s"])
@@ -111,8 +108,18 @@ def step_work(
     formula = _joined(shapes.formula, FITTED.format(len(shapes.table)) if fitted else "", local.formula)
     columns = {"blocks": architecture.blocks, "inputs": inputs, "recompute": local.recompute, "lora_rank": local.lora_rank}
     columns |= {"products_basis": "extrapolated" if fitted or shapes.formula else "measured", "local_basis": local.basis}
-    used = [shapes.known[product.inputs, product.outputs]["run_ids"] for product in products] if not fitted else [shapes.run_ids]
-    return work, columns | {"formula": formula, "run_ids": ids_of(*used, local.run_ids)}
+    return work, columns | {"formula": formula, "run_ids": ids_of(sums["run_ids"], local.run_ids)}
+
+
+def product_sums(products: list[Product], shapes: Shapes | None) -> dict | None:
+    """Seconds and bytes of all products by metric, `run_ids` behind them, and whether some were `fitted`; None if unknown."""
+    each = [(product, shapes.cost(product)) for product in products] if shapes is not None else []
+    if not each or any(cost is None for _, cost in each):
+        return None
+    sums = {name: sum(product.times * cost[name] for product, cost in each) for name in each[0][1]}
+    known = [shapes.known.get((product.inputs, product.outputs)) for product in products]
+    fitted = None in known
+    return sums | {"fitted": fitted, "run_ids": shapes.run_ids if fitted else ids_of(*known)}
 
 
 def _joined(*parts: str) -> str:

@@ -14,6 +14,8 @@ SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantize
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
+# How the calls of layers with the same input are arranged: by the value of the column `inputs`.
+CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
 STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
 
 

@@ -162,19 +162,19 @@ def test_plaintext_products_are_told_apart_and_bf16_is_said_to_be_inexact(tmp_pa
 
 def test_claims_are_met_by_rows_that_meet_them(tmp_path):
     claims = made(tmp_path, "claims", block_rows()).set_index("claim")
-    apart = claims[claims.index.str.contains("layers apart") & claims.index.str.contains("2,048 tokens")]
+    apart = claims[claims.index.str.contains("each layer a call") & claims.index.str.contains("2,048 tokens")]
     assert len(apart) == 11
     assert set(apart.loc[apart["target"] != "none", "verdict"]) == {"met"}
     assert set(apart.loc[apart["target"] == "none", "verdict"]) == {"no target"}
     assert apart["value"].notna().all()
-    assert set(claims.loc[claims.index.str.contains("layers joint"), "verdict"]) <= {"no data"}
+    assert set(claims.loc[claims.index.str.contains("one call for layers"), "verdict"]) <= {"no data"}
 
 
 @pytest.mark.parametrize(
     ("ratios", "missed"),
     [
-        ({"packed": ((2.1, 2.1, 1.0), (0.3,) * 3)}, ["packed, layers apart: a block .* server product over plaintext float32"]),
-        ({"packed": ((1.8,) * 3, (0.51,) * 3)}, ["packed, layers apart: a block .* client.* over plaintext float32"]),
+        ({"packed": ((2.1, 2.1, 1.0), (0.3,) * 3)}, ["packed, each layer a call: a block .* server product over plaintext float32"]),
+        ({"packed": ((1.8,) * 3, (0.51,) * 3)}, ["packed, each layer a call: a block .* client.* over plaintext float32"]),
         (
             {"packed_approx": ((1.01,) * 3, (0.41,) * 3)},
             ["packed_approx, .* server .* float32", "packed_approx, .* client.* float32"],
@@ -193,14 +193,14 @@ def test_more_bytes_than_allowed_are_missed(tmp_path):
     rows = [r | {"value": r["value"] * 2} if r["metric"].endswith("ciphertext_bytes") else r for r in block_rows()]
     rows = [r | {"value": r["value"] / 2} if r["backend"] == "glwe" and r["metric"].endswith("bytes") else r for r in rows]
     claims = made(tmp_path, "claims", rows).set_index("claim")
-    sizes = claims[claims.index.str.contains("layers apart: bytes per token") & claims.index.str.contains("2,048 tokens")]
+    sizes = claims[claims.index.str.contains("each layer a call: bytes per token") & claims.index.str.contains("2,048 tokens")]
     assert set(sizes["verdict"]) == {"MISSED"} and len(sizes) == 2
 
 
 def test_other_shapes_or_options_make_no_claim(tmp_path):
     rows = [r | {"model": "small block"} for r in block_rows()]
     claims = made(tmp_path, "claims", rows).set_index("claim")
-    assert set(claims.loc[claims.index.str.contains("layers apart"), "verdict"]) == {"no data"}
+    assert set(claims.loc[claims.index.str.contains("each layer a call"), "verdict"]) == {"no data"}
     some = {name: BLOCK_LAYERS[name] for name in ("q", "k", "o")}
     rows = block_rows((512,)) + block_rows((2048,), some, glwe=False)
     claims = made(tmp_path, "claims", rows).set_index("claim")

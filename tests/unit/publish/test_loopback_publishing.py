@@ -143,14 +143,14 @@ def test_a_missed_figure_is_printed_as_missed(tmp_path, metrics, missed):
 def test_memory_of_the_client_stands_beside_in_process_and_full_fine_tuning(tmp_path):
     table = TABLES["client_memory"](data(tmp_path, convergence=full_size_rows())).set_index("model")
     # The run in process stands in the stage itself, else in full_size; the larger of the runs through workers counts.
-    assert table.loc[MINI, ["client_peak_MB", "in_process_peak_MB", "in_process_stage"]].tolist() == [750, 800, "network"]
+    assert table.loc[MINI, ["client_peak_MB", "in_process_peak_MB", "in_process_stage"]].tolist() == [750, 800, "loopback"]
     one, architecture = table.loc[ONE], architecture_of("Llama-3.2-1B")
     assert one[["client_peak_MB", "in_process_peak_MB", "client_over_in_process"]].tolist() == [5000, 10_000, 0.5]
     assert one["in_process_stage"].startswith("full_size")
     assert one["full_fine_tuning_MB"] == pytest.approx(16 * architecture.weights / 1e6)
     assert one["client_over_full_fine_tuning"] == pytest.approx(5e9 / (16 * architecture.weights))
     assert one["linear_weights_MB"] == pytest.approx(4 * architecture.remote_weights / 1e6)
-    assert (one["linear_weights_in_client_MB"], one["full_fine_tuning_basis"], one["basis"]) == (0, "computed", "measured")
+    assert (one["linear_weights_in_client_MB"], one["full_fine_tuning_basis"], one["basis"]) == (0, "extrapolated", "measured")
     assert np.isnan(one["float_lora_peak_MB"])
 
 

@@ -78,10 +78,26 @@ def test_ending_above_the_start_is_divergence(tmp_path):
 
 
 def test_a_run_that_stopped_early_lends_no_final_loss(tmp_path):
-    rows = run_rows("f0", 0.5, backend="float") + run_rows("q0", 0.5, steps=20)
+    rows = run_rows("f0", 0.5, backend="float") + run_rows("q0", 0.5, steps=20, requested=40)
     line = table(tmp_path, "final_loss", rows).set_index("quantizer").loc["DTok-SC"]
     assert np.isnan(line["eval_loss_mean"])
     assert line["status"] == "stopped early (1 of 1)"
+
+
+def test_a_run_that_was_asked_for_fewer_steps_than_others_is_finished(tmp_path):
+    rows = run_rows("f0", 0.5, backend="float") + run_rows("q0", 0.6) + run_rows("q1", 0.7, steps=20, activation_bits=4)
+    before_it_was_recorded = [r for r in rows if r["metric"] != "requested_steps"]
+    for part, kind in ((rows, "new"), (before_it_was_recorded, "old")):
+        line = table(tmp_path / kind, "final_loss", part).set_index("activation_bits").loc[4.0]
+        assert (line["status"], line["n_ok"], line["steps"], line["eval_loss_mean"]) == ("ok", 1, 20, 0.7)
+        # A float run of another length is nothing to divide by.
+        assert np.isnan(line["ratio_to_float_mean"]) and line["run_ids"] == "q1"
+
+
+def test_an_old_run_without_an_evaluation_at_its_end_stopped_early(tmp_path):
+    rows = [r for r in run_rows("q0", 0.5) if r["metric"] != "requested_steps"]
+    rows = [r for r in rows if not (r["phase"] == "eval" and r["step"] == 40)]
+    assert table(tmp_path, "final_loss", rows)["status"].tolist() == ["stopped early (1 of 1)"]
 
 
 def test_a_shorter_group_with_a_variant_is_a_study_of_its_own(tmp_path):

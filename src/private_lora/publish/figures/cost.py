@@ -25,10 +25,9 @@ from private_lora.publish.figures.style import (
     say_no_data,
 )
 from private_lora.publish.tables.full_step import full_steps
-from private_lora.publish.tables.step_cost import SETTING, TOKENS, predictions
+from private_lora.publish.tables.step_cost import SETTING, predictions, shown_model, step_tokens
 from private_lora.results.reader import Data
 
-MODEL = "Llama-3.2-1B"
 COLOURS = BACKEND_COLOURS | {PLAIN: BLACK}
 OPTION_MARKERS = ("o", "s", "^", "D", "v", "P")
 STAGES = {
@@ -42,9 +41,9 @@ BANDWIDTHS = np.logspace(6, 11, 101)  # bits per second
 
 
 def _lines(data: Data) -> pd.DataFrame:
-    """Predictions of the model with one worker over the first network, one line per scheme, machine and batch."""
+    """Predictions of the model shown, with one worker over the first network, one line per scheme, machine and batch."""
     lines = predictions(data, [name for name in SETTING if name != "tokens"])
-    lines = lines[(lines["model"] == MODEL) & (lines["workers"].isna() | (lines["workers"] == 1))]
+    lines = lines[(lines["model"] == shown_model(data.costs)) & (lines["workers"].isna() | (lines["workers"] == 1))]
     key = ["backend", "options", "device", "machine", "bits", "inputs", "tokens"]
     return lines.sort_values("latency_s", kind="stable").drop_duplicates(key).sort_values("tokens", kind="stable")
 
@@ -83,14 +82,16 @@ def _by_tokens(ax: Axes, tokens: pd.Series) -> None:
 
 
 def step_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Predicted seconds of a step of Llama-3.2-1B by tokens per batch, client and one worker, without a network."""
+    """Predicted seconds of a step of the model shown by tokens per batch, client and one worker, without a network."""
     lines, steps = _lines(data), full_steps(data)
-    steps = steps[(steps["architecture"] == MODEL) & (steps["blocks"] == steps["model_blocks"])]
+    model = shown_model(data.costs)
+    steps = steps[(steps["architecture"] == model) & (steps["blocks"] == steps["model_blocks"])]
     machines = _machines(lines)
     figure, axes = panels(len(machines), 1, height=4.8)
     points = Points()
     for machine, ax in zip(machines, axes[:, 0], strict=True):
         _step_panel(lines[lines["machine"] == machine], steps[steps["machine"] == machine], ax, points, machine)
+        ax.set_title(_named(f"{model}: one training step, client and one worker, without a network", machine), loc="left")
         ax.set_ylabel("time of a step (s)")
     axes[-1][0].set_xlabel("tokens per batch")
     legend_below(figure, axes[:, 0], columns=3)
@@ -111,7 +112,6 @@ def _step_panel(lines: pd.DataFrame, steps: pd.DataFrame, ax: Axes, points: Poin
         ax.plot(group["tokens"], group["step_time_s_median"], "*", label=label, zorder=5, **style)
         points.add(machine, label, group["tokens"], group["step_time_s_median"].to_numpy(), "measured")
     _by_tokens(ax, pd.concat([lines["tokens"], steps["tokens"]]))
-    ax.set_title(_named(f"{MODEL}: one training step, client and one worker, without a network", machine), loc="left")
     return None
 
 
@@ -157,7 +157,7 @@ def _bar_name(step) -> str:
 
 
 def bytes_per_token(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Ciphertext megabytes per token of Llama-3.2-1B, up and down, by tokens per batch and scheme."""
+    """Ciphertext megabytes per token of the model shown, up and down, by tokens per batch and scheme."""
     figure, axes = panels(1, 2, height=4.2, sharey=True)
     points, lines = Points(), _lines(data)
     # Messages are the same on every machine.
@@ -167,7 +167,7 @@ def bytes_per_token(data: Data) -> tuple[Figure, pd.DataFrame]:
             size = group[f"{way}_bytes_per_token"] / 1e6
             ax.plot(group["tokens"], size, label=label, markersize=4, **style)
             points.add(way, label, group["tokens"], size.to_numpy(), "extrapolated")
-        ax.set_title(f"{MODEL}: {way}, one worker", loc="left")
+        ax.set_title(f"{shown_model(data.costs)}: {way}, one worker", loc="left")
         ax.set_xlabel("tokens per batch")
         _by_tokens(ax, lines["tokens"]) if len(lines) else say_no_data(ax)
     axes[0][0].set_ylabel("MB per token")
@@ -176,12 +176,12 @@ def bytes_per_token(data: Data) -> tuple[Figure, pd.DataFrame]:
 
 
 def step_time_by_bandwidth(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Predicted seconds of a step of Llama-3.2-1B by bandwidth, beside the plaintext step at the client; a panel per latency.
+    """Predicted seconds of a step by bandwidth, beside the plaintext step at the client; a panel per latency.
 
     Marked: where the network takes as long as all else, and where a scheme is as fast as the client by itself.
     """
     lines = _lines(data)
-    lines = lines[lines["tokens"] == TOKENS]
+    lines = lines[lines["tokens"] == step_tokens(data.costs)]
     latencies = sorted(set(data.costs["latency_s"].dropna())) or [0.0]
     chosen, machines = sorted({latencies[0], latencies[-1]}), _machines(lines)
     figure, axes = panels(len(machines), len(chosen), height=4.4, sharey="row")
@@ -215,7 +215,7 @@ def _bandwidth_panel(lines: pd.DataFrame, latency: float, ax: Axes, points: Poin
     ax.set_xscale("log")
     log_y(ax)
     _list(ax, labels)
-    ax.set_title(f"{MODEL}, {TOKENS:,} tokens, one worker, latency {1e3 * latency:g} ms", loc="left")
+    ax.set_title(f"{line['model']}, {line['tokens']:,.0f} tokens, one worker, latency {1e3 * latency:g} ms", loc="left")
     return None
 
 

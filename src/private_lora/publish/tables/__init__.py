@@ -11,13 +11,14 @@ from private_lora.publish.tables.claims import claims
 from private_lora.publish.tables.client_memory import client_memory
 from private_lora.publish.tables.comparison import published_comparison
 from private_lora.publish.tables.convergence import final_loss, gradient_inflation, runs
+from private_lora.publish.tables.economics import client_economics
 from private_lora.publish.tables.encryption import encrypted_vs_clear, encryption_counters
 from private_lora.publish.tables.full_step import full_step
 from private_lora.publish.tables.layer import layer
 from private_lora.publish.tables.loopback import loopback
 from private_lora.publish.tables.packed import packed_training
 from private_lora.publish.tables.render import write_table
-from private_lora.publish.tables.step_cost import client_economics, step_cost
+from private_lora.publish.tables.step_cost import step_cost
 from private_lora.results.reader import Data
 
 TABLES = {

@@ -92,9 +92,10 @@ def _setting(group: pd.DataFrame) -> dict:
 def _samples(group: pd.DataFrame) -> dict:
     """How many products the line adds up, and how many measurements it is made of: products of one shape share one."""
     shape = ["tokens", "inputs", "outputs", "repeat"]
-    named = group["sample"] if "sample" in group and (group["sample"] != "").all() else group[shape].astype(str).agg("x".join, axis=1)
+    named = "sample" in group and (group["sample"] != "").all()
+    samples = group["sample"].nunique() if named else len(group[shape].drop_duplicates())
     products = len(group[["layer", "phase"]].drop_duplicates())
-    return {"products": products, "repeats": group["repeat"].nunique(), "samples": named.nunique()}
+    return {"products": products, "repeats": group["repeat"].nunique(), "samples": samples}
 
 
 def _members(group: pd.DataFrame) -> set[str]:
@@ -122,8 +123,10 @@ def _times(group: pd.DataFrame, of_run: pd.DataFrame, tokens: float) -> dict:
         within = sums[side] / _by_repeat(of_run[of_run["backend"] == plaintext], STAGES["server"])
         within = within.dropna()
         line |= {f"{ratio}_{kind}": getattr(within, kind)() if len(within) else np.nan for kind in SPREAD}
-    plain = [_by_repeat(of_run[of_run["backend"] == name], STAGES["server"]) for name in ("plaintext_float32", "plaintext_int8")]
-    return line | {"float32_over_int8": (plain[0] / plain[1]).median()}
+    names = ("plaintext_float32", "plaintext_int8")
+    float32, int8 = (_by_repeat(of_run[of_run["backend"] == name], STAGES["server"]) for name in names)
+    within = (float32 / int8).dropna()
+    return line | {"float32_over_int8": within.median() if len(within) else np.nan}
 
 
 def _counted(rows: pd.DataFrame, line: dict) -> dict:
@@ -168,10 +171,10 @@ def block_latency(data: Data) -> pd.DataFrame:
         "significant bits. glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
         "this: its time per token over that of the line, on those layers and the same machine.",
         "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. Every ratio is "
-        "between products of the same arrangement; glwe was measured with each layer a call. float32 over int8: plaintext float32 "
-        "time over int8's. An empty plaintext column: not measured in that run.",
-        "products: layers x directions that the line adds up. samples: measurements behind them over all repeats; products of one "
-        "shape share one, so that k and v, or gate and up, are one measurement.",
+        "between products of the same arrangement; glwe was measured with each layer a call. float32 over int8: plaintext "
+        "float32 time over int8's. An empty plaintext column: not measured in that run.",
+        "products: layers x directions that the line adds up. samples: measurements behind them over all repeats; products of "
+        "one shape share one, so that k and v, or gate and up, are one measurement.",
     ]
     return table
 
@@ -185,7 +188,9 @@ def block_bytes(data: Data) -> pd.DataFrame:
         blocks = counts.iloc[0] if len(counts) else np.nan
         sent = rows[rows["metric"].str.endswith("_ciphertext_bytes") & (rows["value"] > 0)]
         lines += [line | {"model": model, "blocks": blocks} for line in _sizes(sent, rows, blocks)]
-    table = _once(pd.DataFrame(lines, columns=BYTES_COLUMNS))
+    table = pd.DataFrame(lines, columns=BYTES_COLUMNS)
+    # The same messages on another machine are as long.
+    table = table.drop_duplicates([c for c in BYTES_COLUMNS if c != "run_ids"], ignore_index=True)
     beside = [_of_glwe(table, line) for _, line in table.iterrows()]
     table["total_over_glwe"] = [
         line["total_bytes_per_token"] / glwe["total_bytes_per_token"].median()
@@ -199,17 +204,11 @@ def block_bytes(data: Data) -> pd.DataFrame:
         "training step sends a little less, because nothing wants the gradient of the first block's input.",
         "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. The total stands "
         "over that of glwe in the same arrangement.",
-        f"glwe: one ciphertext for each {GLWE_CHUNK} values of a row, up and down. What was not measured is extrapolated: (bytes "
-        f"of a measured row of {GLWE_CHUNK} values) x ceil(values / {GLWE_CHUNK}). Its evaluation key, sent once, is not counted.",
+        f"glwe: one ciphertext for each {GLWE_CHUNK} values of a row, up and down. What was not measured is extrapolated: "
+        f"(bytes of a measured row of {GLWE_CHUNK} values) x ceil(values / {GLWE_CHUNK}). Its evaluation key, sent once, is "
+        "not counted.",
     ]
     return table
-
-
-def _once(table: pd.DataFrame) -> pd.DataFrame:
-    """One line where several runs counted the same: the same messages on another machine are as long."""
-    keys = [c for c in BYTES_COLUMNS if c not in ("run_ids", "total_over_glwe")]
-    ids = table.groupby(keys, dropna=False, sort=False)["run_ids"].agg(ids_of)
-    return table.drop_duplicates(keys, ignore_index=True).assign(run_ids=ids.to_list())
 
 
 def _blocks_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:

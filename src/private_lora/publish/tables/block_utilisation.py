@@ -37,6 +37,7 @@ COLUMNS = [
     "share_of_copy_ceiling",
     *CEILINGS,
     "basis",
+    "run_ids",
 ]
 
 
@@ -47,6 +48,7 @@ def block_utilisation(data: Data) -> pd.DataFrame:
     counted or measured.
     """
     rows, summary = data.block, block_summary(data)
+    summary["run_ids"] = summary["run_id"]
     lines = [_line(rows, line) for _, line in summary.iterrows() if line["backend"] in (*PLAINTEXT, *PACKED)]
     table = pd.DataFrame(lines, columns=COLUMNS)
     table.attrs["notes"] = [

@@ -128,9 +128,9 @@ def encrypted_vs_clear(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "All runs of one model and seed see the same batches from the same initial adapter; minus/over "
         "integer: against the exact int64 backend at the same step; published: their own clear run.",
-        "grad norm is taken before clipping; the published ratio is known for step 1 only. constant rows: the published runs give "
-        "a constant row the scale 1, which inflates gradients under noise; runs of ours with `reference` do the same, `exact` "
-        "ones keep it what it was, so that only the former compare with the published ratio.",
+        "grad norm is taken before clipping; the published ratio is known for step 1 only. constant rows: the published runs "
+        "give a constant row the scale 1, which inflates gradients under noise; runs of ours with `reference` do the same, "
+        "`exact` ones keep it what it was, so that only the former compare with the published ratio.",
     ]
     return table.reset_index(drop=True)
 

@@ -11,7 +11,7 @@ from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 
 # Step times are compared with those of the same step under a backend that encrypts nothing; none of them multiplies in bf16.
-RATIOS = {f"step_time_over_{name}": backend for name, backend in (("float32", "float"), ("integer", "integer"), ("bf16", "bf16"))}
+RATIOS = {"step_time_over_float32": "float", "step_time_over_integer": "integer", "step_time_over_bf16": "bf16"}
 COLUMNS = [
     "model",
     "backend",
@@ -131,8 +131,8 @@ def full_step(data: Data) -> pd.DataFrame:
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
         "these stages; rest: everything else, all of it at the client. Client and server are one process on one machine.",
-        "step time over float32, integer: over the median step of the run in the clear with the same batches and the same calls on "
-        "this machine; integer multiplies the same integers without encryption. bf16 not measured.",
+        "step time over float32, integer: over the median step of the run in the clear with the same batches and the same "
+        "calls on this machine; integer multiplies the same integers without encryption. bf16 not measured.",
         "steps equal to integer: steps whose loss is the very number of the integer run with the same batches on this machine.",
         "predicted step time: the cost model's, for whole models only, from products and a client's own work that were "
         "measured by themselves, never from this step; error: predicted over the measured median, less 100 %.",

@@ -138,7 +138,7 @@ def layer(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "Median [smallest, largest] over the repeats. client = encrypt + decrypt, total = encrypt + matmul + "
         "decrypt, summed within each repeat. per output value: median / (rows x outputs).",
-        "over plaintext float, over integer: over the float32 product, and the exact integer one, of the same shape, timed here "
-        "on the same device; bf16 not measured.",
+        "over plaintext float, over integer: over the float32 product, and the exact integer one, of the same shape, timed "
+        "here on the same device; bf16 not measured.",
     ]
     return table

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.costs.model import APART, JOINT
-from private_lora.results.labels import bits_label, join_basis
+from private_lora.results.labels import bits_label, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics, series_of
 
@@ -51,6 +51,7 @@ COLUMNS = [
     "largest_worker_MB",
     "status",
     "basis",
+    "run_ids",
 ]
 # Seconds of a whole run, by the metric that holds them.
 TIMES = {
@@ -130,7 +131,7 @@ def _line(run: pd.Series, twin: pd.Series | None) -> dict:
     line["network_tls_framing_s"] = network_seconds(run)
     times = run["step_times"]
     line |= {f"step_time_s_{kind}": getattr(times, kind)() for kind in ("median", "min", "max")}
-    return line | (_beside_twin(run, twin) if twin is not None else {})
+    return line | {"run_ids": ids_of(run, twin)} | (_beside_twin(run, twin) if twin is not None else {})
 
 
 def _beside_twin(run: pd.Series, twin: pd.Series) -> dict:
@@ -171,7 +172,8 @@ def loopback(data: Data) -> pd.DataFrame:
     table = network_lines(data)[COLUMNS]
     table.attrs["notes"] = [
         "Client and workers are processes of their own on one machine and share its cores. in process: the same run without "
-        "workers. link: loopback, or a slower one that the harness puts before every worker; its latency is there and back.",
+        "workers. link: loopback, or a slower one that the harness puts before every worker; its latency is there and back. "
+        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call.",
         "equal to in process: training steps, and evaluations, whose loss is the very number of the run in process with the "
         "same batches on this machine; empty without such a run.",
         "round trips: questions that were answered; retries: asked again; rejected answers: found wrong by the client's check. "
