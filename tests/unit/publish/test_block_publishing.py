@@ -173,7 +173,10 @@ def test_claims_are_met_by_rows_that_meet_them(tmp_path):
 @pytest.mark.parametrize(
     ("ratios", "missed"),
     [
-        ({"packed": ((2.1, 2.1, 1.0), (0.3,) * 3)}, ["packed, each layer a call: a block .* server product over plaintext float32"]),
+        (
+            {"packed": ((2.1, 2.1, 1.0), (0.3,) * 3)},
+            ["packed, each layer a call: a block .* server product over plaintext float32"],
+        ),
         ({"packed": ((1.8,) * 3, (0.51,) * 3)}, ["packed, each layer a call: a block .* client.* over plaintext float32"]),
         (
             {"packed_approx": ((1.01,) * 3, (0.41,) * 3)},

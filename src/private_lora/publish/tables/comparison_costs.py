@@ -19,7 +19,7 @@ from private_lora.publish.tables.layer import latency_summary
 from private_lora.publish.tables.step_cost import predictions, step_tokens
 from private_lora.results.labels import CALLS
 from private_lora.results.reader import Data, shape_in
-from private_lora.specs.registry import ARCHITECTURES
+from private_lora.specs.models import ARCHITECTURES
 
 # Forward and backward products of one Llama-3.2-1B step, as the published configuration counts its modules.
 PUBLISHED_PRODUCTS = 221.0
