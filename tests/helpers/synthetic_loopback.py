@@ -29,7 +29,8 @@ def network_run(arrangement: str, losses=LOSSES, evaluations=EVALUATIONS, column
     row |= {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel", "activation_bits": 8}
     row |= {"weight_bits": 8, "constant_rows": "exact", "variant": arrangement, "seed": 0, "status": "ok", "basis": "measured"}
     row |= columns or {}
-    row |= {"run_id": f"network-{row['model']}-{row['backend']}-{arrangement}-{row['seed']}"}
+    name = f"loopback-{row['model']}-{row['backend']}-{arrangement}-{row['seed']}"
+    row |= {"run_id": name.replace(" (random weights)", "-random-weights").replace(" ", "-")}
     local = "in process" in arrangement
     counted = STAGES | SIZES[row["model"]] | {"lora_rank": 8, "peak_memory_bytes": 8e8 if local else 7e8}
     counted |= ({} if local else THROUGH_WORKERS) | metrics

@@ -282,7 +282,8 @@ def full_size_run(model: str, backend: str, facts: dict, blocks: int | None, ste
     values |= {"encrypted_matmuls": 900 if backend == "packed" else 0}
     sent = 2048 * steps if backend == "packed" else 0
     values |= {"upload_ciphertext_bytes": 3e6 * sent, "download_ciphertext_bytes": 4e6 * sent}
-    row = {"run_id": f"full-{model}-{backend}-{blocks}", "stage": "full_size", "model": model, "dataset": "random_tokens"}
+    name = model.replace(" (random weights)", "-random-weights")
+    row = {"run_id": f"full-{name}-{backend}-{blocks}", "stage": "full_size", "model": model, "dataset": "random_tokens"}
     row |= {"backend": backend, "device": "cpu", "activation_quantizer": "dynamic_per_token", "basis": "measured"}
     row |= {"weight_quantizer": "static_per_channel", "activation_bits": 8, "weight_bits": 8, "constant_rows": "exact"}
     row |= {"variant": "", "seed": 0, "status": "ok"}

@@ -16,8 +16,8 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.core.paths import ROOT
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
-from private_lora.specs.registry import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.study.grid import Study, expand_blocks, expand_layers, expand_loopbacks, expand_runs
 
 DEFAULTS = ROOT / "config" / "config.yaml"
@@ -60,8 +60,8 @@ def study_of(config: dict) -> Study:
         layers={} if recorded else expand_layers(config),
         blocks={} if recorded else expand_blocks(config),
         costs=cost_spec(config["costs"]),
-        tables=tuple(config["publish"]["tables"]),
-        figures=tuple(config["publish"]["figures"]),
+        tables=chosen(PUBLISHED_TABLES, config["publish"]["tables"]),
+        figures=chosen(PUBLISHED_FIGURES, config["publish"]["figures"]),
         memory_mb=config["memory_mb"],
     )
 
@@ -99,7 +99,7 @@ def check_schema(config: dict) -> None:
 def check_names(config: dict) -> None:
     """Nothing; raises UserError on an unknown table, figure or shared quantizer. Groups are checked with their runs."""
     for kind, known in (("table", PUBLISHED_TABLES), ("figure", PUBLISHED_FIGURES)):
-        for i, name in enumerate(config["publish"][f"{kind}s"]):
+        for i, name in enumerate(chosen(known, config["publish"][f"{kind}s"])):
             _located(f"publish.{kind}s[{i}]", check_name, kind, name, known)
     for i, pair in enumerate(config["quantizers"]):
         where = f"quantizers[{i}]"

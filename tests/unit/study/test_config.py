@@ -11,7 +11,7 @@ from private_lora.core.errors import UserError
 from private_lora.models.lookup import local_directory
 from private_lora.results.fingerprints import fingerprint, source_files
 from private_lora.specs.backends import BACKENDS
-from private_lora.specs.registry import PUBLISHED_FIGURES, PUBLISHED_TABLES
+from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.run import RunSpec
 from private_lora.study.config import DEFAULTS, ROOT, load_study, merge, read_yaml, study_of
 from private_lora.study.grid import STAGES, input_files

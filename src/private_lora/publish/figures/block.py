@@ -20,6 +20,7 @@ from private_lora.publish.figures.style import (
     say_no_data,
 )
 from private_lora.publish.tables.block import GLWE, block_summary
+from private_lora.results.labels import CALLS
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
 
@@ -65,9 +66,8 @@ def _kind(kind: pd.DataFrame, ax: Axes, points: Points) -> None:
         return say_no_data(ax)
     model, inputs, machine = kind.iloc[0][["model", "inputs", "machine"]]
     _panel(kind, ax, points, ", ".join(part for part in (f"{model} {inputs}", machine) if part))
-    layers = "layers apart" if inputs == "apart" else "joint inputs"
     # Of a GPU the title has room for its own name, not for the processor's beside it.
-    ax.set_title(f"{model} block, {layers}\n{machine.split(' beside ')[0]}", loc="left")
+    ax.set_title(f"{model} block, {CALLS[inputs]}\n{machine.split(' beside ')[0]}", loc="left")
     return None
 
 

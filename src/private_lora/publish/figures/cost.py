@@ -165,6 +165,7 @@ def bytes_per_token(data: Data) -> tuple[Figure, pd.DataFrame]:
     for way, ax in zip(("upload", "download"), axes[0], strict=True):
         for label, style, group in _series(lines):
             size = group[f"{way}_bytes_per_token"] / 1e6
+            label += f", {group['round_trips'].iloc[0]:.0f} calls"
             ax.plot(group["tokens"], size, label=label, markersize=4, **style)
             points.add(way, label, group["tokens"], size.to_numpy(), "extrapolated")
         ax.set_title(f"{shown_model(data.costs)}: {way}, one worker", loc="left")

@@ -132,12 +132,12 @@ def study_name(runs: pd.DataFrame) -> str:
     return f"ours: {', '.join(name for name in names if name)} ({join_basis(runs['basis'])})"
 
 
-def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path) -> None:
-    """Write `out` (a .png, 150 dpi), and beside it the .pdf and the plotted points as .csv."""
+def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path, title: str) -> None:
+    """Write `out` (a .png, 150 dpi), and beside it the .pdf and the plotted points as .csv; both images name the title."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150)
+    figure.savefig(out, dpi=150, metadata={"Title": title})
     # Without a creation date the same data give the same bytes.
-    figure.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None})
+    figure.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None, "Title": title})
     points.to_csv(out.with_suffix(".csv"), index=False)
     plt.close(figure)

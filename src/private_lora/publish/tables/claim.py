@@ -37,12 +37,18 @@ class Claim:
         values = self.values.astype(float)
         finite = values[np.isfinite(values)]
         value = (min if self.at_least and self.limit is not None else max)(finite) if len(finite) else np.nan
-        by_run = f"by run: {', '.join(f'{v:.5g}' for v in values)}" if len(values) else ""
+        by_run = f"by run: {', '.join(self._each(values))}" if len(values) else ""
         detail = "; ".join(part for part in (self.detail, by_run) if part)
         behind = (self.lines, *self.beside) if len(values) else ()
         basis = join_basis(part for lines in behind for text in lines["basis"] for part in text.split(" + "))
         found = [self.text, value, self._target(), self._verdict(values, value), detail, basis, ids_of(*behind)]
         return dict(zip(COLUMNS, found, strict=True))
+
+    def _each(self, values: pd.Series) -> list[str]:
+        """Every value, with its machine where they are not all of one."""
+        if "machine" not in self.lines or len(self.lines) != len(values) or self.lines["machine"].nunique() < 2:
+            return [f"{value:.5g}" for value in values]
+        return [f"{value:.5g} ({machine})" for value, machine in zip(values, self.lines["machine"], strict=True)]
 
     def _target(self) -> str:
         if self.limit is None:

@@ -22,7 +22,7 @@ TEX_ESCAPES = {
     "|": r"\textbar{}",
 } | {c: "\\" + c for c in "&%$#_{}"}
 STYLE = (
-    "body{font:14px sans-serif;margin:1em}table{border-collapse:collapse}"
+    "body{font:14px sans-serif;margin:1em}h1{font-size:16px}table{border-collapse:collapse}"
     "th,td{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:left;white-space:nowrap}"
     "th{border-bottom:2px solid #444;position:sticky;top:0;background:#fff}td.n{text-align:right}"
 )
@@ -109,7 +109,7 @@ def to_html(table: pd.DataFrame, title: str) -> str:
     notes = "".join(f"<p>{html.escape(n)}</p>\n" for n in [*_empty_line(table), *_notes(table)])
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style>\n<table><thead><tr>{head}</tr></thead><tbody>\n"
+        f"<style>{STYLE}</style>\n<h1>{html.escape(title)}</h1>\n<table><thead><tr>{head}</tr></thead><tbody>\n"
         f"{body}</tbody></table>\n{notes}</html>\n"
     )
 
@@ -127,14 +127,14 @@ def _notes(table: pd.DataFrame) -> list[str]:
     return list(table.attrs.get("notes", ()))
 
 
-def write_table(table: pd.DataFrame, out: str | Path) -> None:
+def write_table(table: pd.DataFrame, out: str | Path, title: str) -> None:
     """Write `out` (a .csv) and the .md, .tex and .html beside it; nothing is touched unless all render."""
     out = Path(out)
     texts = {
         ".csv": table.to_csv(index=False),
         ".md": to_markdown(table),
         ".tex": to_tex(table),
-        ".html": to_html(table, out.stem.replace("_", " ")),
+        ".html": to_html(table, title),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in texts.items():

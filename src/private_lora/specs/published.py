@@ -1,0 +1,306 @@
+"""The published tables and figures, said once: name, title, function and the caption of the report.
+
+To add one, write its function and add an entry here; a package of somebody else adds one by an entry point of the group
+`private_lora.tables` or `private_lora.figures` that names a `Published`. Imports nothing heavy: the workflow reads it at parse
+time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table or figure. function: `module:name`, from the collected data to the table, or to the figure and its points."""
+
+    name: str
+    title: str
+    function: str
+    caption: str
+
+
+# In the order in which they are published.
+_TABLES = (
+    Published(
+        "claims",
+        "What is claimed, and whether it was met",
+        "private_lora.publish.tables.claims:claims",
+        "What this study set out to show, computed from its rows: value (of the seed that is hardest on the claim), target, "
+        "and verdict. *MISSED* is printed where a target was missed, *no data* where the study as configured has no such run, "
+        "*no target* where a value is reported only. Settings that diverged, failed or ended more than 5 % above float are "
+        "listed at the end as *FAILS*. Ratios are between products and steps whose calls are arranged alike. Losses show what "
+        "quantization and encryption change, not that a model learned a task.",
+    ),
+    Published(
+        "final_loss",
+        "Final loss by quantizer and bits",
+        "private_lora.publish.tables.convergence:final_loss",
+        "Final evaluation loss by model, quantizer pair and bit-width: mean and spread over seeds, and the mean of the "
+        "per-seed ratios to the float run with the same batches and number of steps. *n requested* and *n ok* count runs; a "
+        "run that diverged, failed or stopped before its own steps is named in *status*. DTok-SC: dynamic per token x static "
+        "per channel; DTen-ST: dynamic per tensor x static per tensor; ST-ST: static x static; Sym: symmetric.",
+    ),
+    Published(
+        "encrypted_vs_clear",
+        "Encrypted steps beside clear ones",
+        "private_lora.publish.tables.encryption:encrypted_vs_clear",
+        "Training loss and gradient norm at each step of the encrypted run (*glwe*) and of the runs that saw the same batches "
+        "from the same initial adapter: exact integers, simulated noise, the reference implementation (*concrete_ml*, clear "
+        "or executed) and float. The last rows are the only published comparison of the kind, five steps of Llama-3.2-1B at 7 "
+        "bits, against its own clear run; they treat constant rows as *reference* does.",
+    ),
+    Published(
+        "encryption_counters",
+        "What encryption did and cost",
+        "private_lora.publish.tables.encryption:encryption_counters",
+        "What encryption did and cost in each run that encrypts, simulates it, or is the reference implementation: products, "
+        "ciphertext bytes each way, key material, claimed security, the standard deviation of the accumulator noise and its "
+        "ratio to the simulated run's, time by stage, and training time per token that is not padding.",
+    ),
+    Published(
+        "gradient_inflation",
+        "Gradient inflation by constant rows",
+        "private_lora.publish.tables.convergence:gradient_inflation",
+        "Median gradient norm over that of float, for constant rows treated as in the reference implementation and kept "
+        "exact, with the loss at the end. The rows of the encrypted study show the same under the real scheme.",
+    ),
+    Published(
+        "packed_training",
+        "Training under packed encryption",
+        "private_lora.publish.tables.packed:packed_training",
+        "Fine-tuning under token-packed RLWE: encrypted products, security and size of the modulus, at how many steps the "
+        "loss is the very number of the exact integer run, the noise of the approximate mode beside its prediction, times by "
+        "stage, remote calls and bytes.",
+    ),
+    Published(
+        "layer",
+        "One linear layer by stage",
+        "private_lora.publish.tables.layer:layer",
+        "One linear layer, stage by stage: median and range over the repeats, bytes, time per row and per output value, and "
+        "the ratios to the plaintext float32 and exact integer products of the same shape. *client* is encryption plus "
+        "decryption, *total* all three stages. Key generation and the preparation of the weight are paid once and stand in "
+        "rows of their own.",
+    ),
+    Published(
+        "block_latency",
+        "Time of a transformer block",
+        "private_lora.publish.tables.block:block_latency",
+        "All linear layers of a transformer block, forward and backward, stage by stage: time per token, and ratios to "
+        "torch's plaintext products of the same shapes in the same process (median over the repeats, with the range). "
+        "*client* is encryption plus decryption, *server* the product alone. *inputs joint*: one call for layers that share "
+        "an input (q, k, v; gate, up); *apart*: each layer a call. ``glwe`` is measured on as many rows as *tokens* says, on "
+        "the layers listed; *glwe server time over this* compares its time per token on those layers. *samples* counts "
+        "measurements: products of one shape share one, k and v for instance. *mismatches* counts values that are not the "
+        "exact integer product's, over *checked values*: none in an exact backend; plaintext bf16 rounds.",
+    ),
+    Published(
+        "block_bytes",
+        "Ciphertext bytes per token",
+        "private_lora.publish.tables.block:block_bytes",
+        "Ciphertext bytes per token of all linear layers of a model, forward and backward, counted from serialized messages, "
+        "by backend and tokens per batch, the remote calls that they take, and their total over that of ``glwe`` with as many "
+        "calls. Where *basis* says *extrapolated*, the ciphertexts of ``glwe`` were measured on some layers and counted for "
+        "the others: one for each 2,048 values of a row.",
+    ),
+    Published(
+        "block_utilisation",
+        "Use of the machine by each product",
+        "private_lora.publish.tables.block_utilisation:block_utilisation",
+        "How much of its machine each product of a block uses. *operations per token*: two for each product of two entries; "
+        "of ``packed``, as the server counted those of its int8 products, padding included; of a plaintext product, 2 x "
+        "inputs x outputs in the type named. *share of int8 ceiling*: operations per second of server time, over those of "
+        "``torch._int_mm`` on a large square in the same process. *share of copy ceiling*: bytes of operands and results, "
+        "moved once, per second, over those of a large copy. Both ceilings are measured. The server's time holds all of its "
+        "work, and on a GPU the way there and back: what the shares leave is not spent multiplying.",
+    ),
+    Published(
+        "full_step",
+        "Whole training steps, measured",
+        "private_lora.publish.tables.full_step:full_step",
+        "Training steps measured whole, with one number of transformer blocks or all of the model's: time of every step, "
+        "beside those of float32 and of the same integers in the clear, mean time by stage, memory of client and server "
+        "together, ciphertext bytes per token with the number of remote calls, and how many losses are the very number of the "
+        "exact integer run. Tokens are random, and weights too where the model says so: cost does not depend on them. The "
+        "cost model's prediction stands beside each whole model's step; it is made from products and a client's own work that "
+        "were measured by themselves.",
+    ),
+    Published(
+        "loopback",
+        "Training through workers",
+        "private_lora.publish.tables.loopback:loopback",
+        "Data owner and workers as processes of their own, over TLS on this machine's loopback: for each arrangement of "
+        "workers the losses beside the same run in process, round trips, bytes of all messages beside what the interface "
+        "carried, seconds by stage, step time and memory. Seconds by stage and bytes are of the whole run, evaluations "
+        "included. Client and workers share the machine's cores, so that more workers bring no more of them; a link that is "
+        "slower than loopback is made by the harness.",
+    ),
+    Published(
+        "client_memory",
+        "Memory of the client",
+        "private_lora.publish.tables.client_memory:client_memory",
+        "Memory of the client whose workers hold the linear layers, measured, beside the same run in one process, LoRA in the "
+        "clear, and full fine-tuning. The last is arithmetic and a lower bound: 16 bytes for every weight, without "
+        "activations. The client holds no linear weight of the base model's blocks, only embeddings, head, norms and the "
+        "adapter.",
+    ),
+    Published(
+        "step_cost",
+        "Cost of a step, predicted",
+        "private_lora.publish.tables.step_cost:step_cost",
+        "What a private fine-tuning step costs, as the cost model predicts it: seconds, bytes per token and money by model, "
+        "scheme, network and number of workers. *products* and *local* say whether the parts were measured or extrapolated, "
+        "*formula* how. The sum is always a prediction. Networks and prices are assumptions of the configuration (section "
+        "``costs``).",
+    ),
+    Published(
+        "client_economics",
+        "What the client pays by size of model",
+        "private_lora.publish.tables.economics:client_economics",
+        "What the client pays by size of model: predicted seconds of encryption, decryption and quantization beside the "
+        "plaintext float32 and int8 products of the same layers on the same machine, what a whole step measured of them and "
+        "how far the prediction is off, and memory beside that of LoRA in the clear and of full fine-tuning. The notes say, "
+        "for each scheme, from which size on handing the products over takes the client less time than computing them.",
+    ),
+    Published(
+        "published_comparison",
+        "Published numbers beside ours",
+        "private_lora.publish.tables.comparison:published_comparison",
+        "Published numbers beside ours. Both sides of a row were normalised in the same way (column *normalisation*) before "
+        "the ratio was taken. Models, data and hardware differ, as the column *differences* says: a ratio is a comparison of "
+        "like quantities, not of like experiments. Costs by token stand with the tokens of the batch on either side, and are "
+        "divided only where the calls are arranged alike. An empty cell under *ours* means that this study has no such run.",
+    ),
+    Published(
+        "runs",
+        "All runs",
+        "private_lora.publish.tables.convergence:runs",
+        "Every run of the study: setting, status, basis, total time and peak memory of its process.",
+    ),
+)
+
+_FIGURES = (
+    Published(
+        "loss_curves",
+        "Loss curves beside the published ones",
+        "private_lora.publish.figures.losses:loss_curves",
+        "Running mean of the training loss by step. Upper rows: this study, mean over seeds with a band from the lowest to "
+        "the highest seed. Last row: the published curves (Llama-3.2-1B, orca-math), the same quantity. One column per "
+        "quantizer pair, line style by bits, the float run wide and grey.",
+    ),
+    Published(
+        "final_loss_vs_bits",
+        "Final loss against bits",
+        "private_lora.publish.figures.losses:final_loss_vs_bits",
+        "Final evaluation loss against bits. Markers are means over seeds, whiskers reach from the lowest to the highest "
+        "seed, the line and band are float. Markers are shifted a little sideways so that they do not cover each other; a "
+        "cross at the top edge is a run that failed or diverged.",
+    ),
+    Published(
+        "encrypted_minus_clear",
+        "Encrypted minus clear, step by step",
+        "private_lora.publish.figures.gradients:encrypted_minus_clear",
+        "Difference of the training loss to the exact integer run (left) and ratio of the gradient norms (middle), step by "
+        "step. The left axis is linear near zero and logarithmic beyond. Right: the published encrypted run minus its clear "
+        "run.",
+    ),
+    Published(
+        "gradient_inflation",
+        "Gradient inflation by constant rows",
+        "private_lora.publish.figures.gradients:gradient_inflation",
+        "Gradient norm before clipping (top) and running mean of the training loss (bottom), for float and for noisy products "
+        "with constant rows kept exact or treated as in the reference implementation. Left: simulated noise; further columns: "
+        "the real scheme.",
+    ),
+    Published(
+        "packed_loss",
+        "Loss under packed encryption",
+        "private_lora.publish.figures.packed:packed_loss",
+        "Left: training loss of float, of the exact integers, and of the run whose remote products were all encrypted "
+        "(circles, every fourth step). Right: distance of the loss from the integer run's for the approximate mode by size of "
+        "the modulus, and for its simulation. On a logarithmic axis the exact mode has no curve: its distance is zero.",
+    ),
+    Published(
+        "time_by_stage",
+        "Time by stage of the protocol",
+        "private_lora.publish.figures.stages:time_by_stage",
+        "Time of each stage of the protocol over a whole run, evaluation included, on a logarithmic axis. Bars are grouped, "
+        "not stacked. *total* includes the work of the client between the stages and the loading of the model.",
+    ),
+    Published(
+        "layer_latency",
+        "Time of one linear layer",
+        "private_lora.publish.figures.stages:layer_latency",
+        "Time of one linear layer by shape and backend, on a logarithmic axis: median over the repeats, whiskers from the "
+        "fastest to the slowest. The first and last panels show only backends that encrypt.",
+    ),
+    Published(
+        "block_latency",
+        "Time of a transformer block by batch",
+        "private_lora.publish.figures.block:block_latency",
+        "Time per token of all linear layers of a transformer block, forward and backward, by tokens per batch, on "
+        "logarithmic axes: the plaintext products (bf16 rounds its answers), the server's encrypted product, and the client's "
+        "encryption plus decryption. Medians over the repeats, every backend of one batch size in one process. A panel for "
+        "each model and machine, with each layer a call, and another with one call for layers that share an input (q, k, v; "
+        "gate, up) where that was measured. Models that were measured at one batch size are in the table.",
+    ),
+    Published(
+        "full_step_stages",
+        "Where the time of a whole step goes",
+        "private_lora.publish.figures.cost:full_step_stages",
+        "Where the time of a measured full step goes, mean over its steps: quantization, encryption and decryption at the "
+        "client, the product at the server, and everything else, which is the client's own work (attention, norms, LoRA, "
+        "head, loss, optimizer).",
+    ),
+    Published(
+        "loopback_step",
+        "Where the time goes through workers",
+        "private_lora.publish.figures.loopback:loopback_step",
+        "Where the time of a run goes, for every arrangement of workers: seconds of the whole run in each stage, evaluations "
+        "included. The client's own work apart from these stages (attention, norms, LoRA, head, loss, optimizer) is not "
+        "drawn. *Network* is what the client waited less what the workers computed; where several questions are on their way "
+        "at once the two overlap, and the whole wait is drawn, hatched. In process, the products are computed by the client's "
+        "own process.",
+    ),
+    Published(
+        "step_latency",
+        "Time of a step by batch, predicted",
+        "private_lora.publish.figures.cost:step_latency",
+        "Predicted time of a training step, of the model named above the panels, by tokens per batch, on logarithmic axes: "
+        "the encrypted schemes with client and one worker on machines like ours and without a network, and plaintext float32 "
+        "at the client. Dashed: products extrapolated, ``glwe`` from one row. Stars: steps that were measured whole. *joint*: "
+        "one call for layers that share an input; *apart*: each layer a call.",
+    ),
+    Published(
+        "bytes_per_token",
+        "Ciphertext bytes per token, predicted",
+        "private_lora.publish.figures.cost:bytes_per_token",
+        "Predicted ciphertext megabytes per token of a training step, of the model named above the panels, up and down, by "
+        "tokens per batch and scheme, with the remote calls of a step (*joint*: one for layers that share an input; *apart*: "
+        "each layer a call), on logarithmic axes, with one worker. Dashed: products extrapolated.",
+    ),
+    Published(
+        "step_time_by_bandwidth",
+        "Time of a step by bandwidth, predicted",
+        "private_lora.publish.figures.cost:step_time_by_bandwidth",
+        "Predicted time of a training step, of the model named above the panels, against the bandwidth of the client's link, "
+        "on logarithmic axes, for the smallest and the largest latency of the configuration; beside it the plaintext step at "
+        "the client, which needs no network. Squares: the bandwidth at which the network takes as long as client and worker "
+        "together. Circles: that from which on the private step is no slower than the plaintext one; a scheme without a "
+        "circle never is, with one worker. *joint*: one call for layers that share an input; *apart*: each layer a call.",
+    ),
+)
+
+
+def _by_name(ours: tuple[Published, ...], group: str) -> dict[str, Published]:
+    return {entry.name: entry for entry in (*ours, *(point.load() for point in entry_points(group=group)))}
+
+
+PUBLISHED_TABLES = _by_name(_TABLES, "private_lora.tables")
+PUBLISHED_FIGURES = _by_name(_FIGURES, "private_lora.figures")
+
+
+def chosen(known: dict[str, Published], names: str | list[str]) -> tuple[str, ...]:
+    """The names to publish: those given, or every known one where `all` is asked for."""
+    return tuple(known) if names == "all" else tuple(names)
