@@ -148,3 +148,8 @@ def _with_shapes(frame: pd.DataFrame) -> pd.DataFrame:
     parts = frame["variant"].astype(str).str.extract(r"^([^,]+), (\d+)x(\d+)x(\d+)(?:, (.*))?$")
     frame = frame.assign(layer=parts[0], options=parts[4].where(parts[0].notna(), frame["variant"]).fillna(""))
     return frame.assign(**{name: parts[i].astype(float) for i, name in enumerate(("tokens", "inputs", "outputs"), 1)})
+
+
+def data_of(source: Data | str | Path) -> Data:
+    """The data of a directory, or what was read from one already."""
+    return source if isinstance(source, Data) else Data(source)

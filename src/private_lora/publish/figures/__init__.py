@@ -13,7 +13,7 @@ from private_lora.publish.figures.losses import final_loss_vs_bits, loss_curves
 from private_lora.publish.figures.packed import packed_loss
 from private_lora.publish.figures.stages import layer_latency, time_by_stage
 from private_lora.publish.figures.style import STYLE, plt, write_figure
-from private_lora.results.reader import Data
+from private_lora.results.reader import Data, data_of
 
 FIGURES = {
     "loss_curves": loss_curves,
@@ -32,9 +32,12 @@ FIGURES = {
 }
 
 
-def make_figure(name: str, data_dir: str | Path, out: str | Path) -> None:
-    """Write figure `name` as `out` (.png) with .pdf and .csv beside it; UserError on an unknown name."""
+def make_figure(name: str, data: Data | str | Path, out: str | Path) -> None:
+    """Write figure `name` as `out` (.png) with .pdf and .csv beside it; UserError on an unknown name.
+
+    data: what was read, or the directory with the collected CSVs.
+    """
     check_name("figure", name, FIGURES)
     with plt.rc_context(STYLE):
-        figure, points = FIGURES[name](Data(data_dir))
+        figure, points = FIGURES[name](data_of(data))
         write_figure(figure, points, out)

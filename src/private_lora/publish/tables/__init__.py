@@ -18,7 +18,7 @@ from private_lora.publish.tables.loopback import loopback
 from private_lora.publish.tables.packed import packed_training
 from private_lora.publish.tables.render import write_table
 from private_lora.publish.tables.step_cost import client_economics, step_cost
-from private_lora.results.reader import Data
+from private_lora.results.reader import Data, data_of
 
 TABLES = {
     "final_loss": final_loss,
@@ -41,10 +41,13 @@ TABLES = {
 }
 
 
-def make_table(name: str, data_dir: str | Path, out: str | Path) -> None:
-    """Write table `name` as `out` (.csv) with .md, .tex and .html beside it; UserError on an unknown name."""
+def make_table(name: str, data: Data | str | Path, out: str | Path) -> None:
+    """Write table `name` as `out` (.csv) with .md, .tex and .html beside it; UserError on an unknown name.
+
+    data: what was read, or the directory with the collected CSVs.
+    """
     check_name("table", name, TABLES)
-    write_table(TABLES[name](Data(data_dir)), out)
+    write_table(TABLES[name](data_of(data)), out)
 
 
 __all__ = ["TABLES", "make_table", "write_table"]
