@@ -1,4 +1,5 @@
-# Index of the study: what is made, and where the rules are. `snakemake --cores N` makes all of it.
+# Index of the study: what is made, and where the rules are. `snakemake --cores N` makes all of it; `snakemake --cores N sweep`
+# the runs of one stage, and so for each target below.
 
 
 configfile: "config/config.yaml"
@@ -18,8 +19,57 @@ rule all:
 
 
 include: "workflow/rules/prepare.smk"
-include: "workflow/rules/convergence.smk"
-include: "workflow/rules/loopback.smk"
+include: "workflow/rules/training.smk"
 include: "workflow/rules/bench.smk"
-include: "workflow/rules/costs.smk"
 include: "workflow/rules/publish.smk"
+
+
+rule sweep:
+    input:
+        RECORDS["sweep"],
+
+
+rule codebase:
+    input:
+        RECORDS["codebase"],
+
+
+rule inflation:
+    input:
+        RECORDS["inflation"],
+
+
+rule encrypted:
+    input:
+        RECORDS["encrypted"],
+
+
+rule packed:
+    input:
+        RECORDS["packed"],
+
+
+rule full_size:
+    input:
+        RECORDS["full_size"],
+
+
+rule loopback:
+    input:
+        RECORDS["loopback"],
+
+
+rule layer:
+    input:
+        RECORDS["layer"],
+
+
+rule block:
+    input:
+        RECORDS["block"],
+
+
+# The cost model's predictions, and with them the tables and figures: they are made in one process.
+rule costs:
+    input:
+        COSTS,

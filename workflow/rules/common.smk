@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 from private_lora.study.config import study_of
-from private_lora.results.fingerprints import fingerprint, source_files
+from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
 from private_lora.core.errors import UserError
-from private_lora.study.grid import input_files, relative
+from private_lora.study import jobs, progress
+from private_lora.study.grid import STAGES, relative
 
 try:
     STUDY = study_of(config)
@@ -17,27 +18,21 @@ except UserError as error:
 RESULTS = str(STUDY.results)
 DATA = f"{RESULTS}/data"
 LOGS = f"{RESULTS}/logs"
+# Kernels are compiled beside the source, for whatever study comes first in this clone.
+KERNELS = "results/kernels.txt"
 
-# Kinds of records, each with a file of all its rows.
-KINDS = ("convergence", "loopback", "layer", "block")
+# Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
+KINDS = {"convergence": STAGES, "loopback": ("loopback",), "layer": ("layer",), "block": ("block",)}
+# Runs that share a process are one job, whose name and number are those of its records.
+BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.loopbacks.values(), *STUDY.layers.values(), *STUDY.blocks.values()])
+RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}
+for batch in BATCHES.values():
+    RECORDS[batch.specs[0].stage].append(f"{DATA}/jobs/{batch.name}.csv")
+
+COSTS = f"{DATA}/costs.csv"
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
-COLLECTED = {name: f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves")}
-
-
-def beside(name):
-    """Recorded files of other studies whose rows are published beside those of `name`.csv."""
-    files = [directory / f"{name}.csv" for directory in STUDY.beside]
-    return [str(path) for path in files if path.is_file()]
-
-
-# One file of such rows for each kind that there is.
-BESIDE = {f"{name}_beside": f"{DATA}/beside/{name}.csv" for name in KINDS if beside(name)}
-COLLECTED |= BESIDE
-# What the cost model reads, and what it makes of it.
-COST_INPUTS = {name: path for name, path in COLLECTED.items() if name.startswith(("convergence", "block"))}
-COLLECTED["costs"] = f"{DATA}/costs.csv"
 
 # Snakemake cuts this down to the cores that it was given, on a cluster to the `max-threads` of its profile.
 ALL_CORES = 1024
@@ -48,32 +43,56 @@ A_DAY = 24 * 60
 SOME_HOURS = 6 * 60
 
 
-def records(name, directory, specs):
-    """Files whose rows make `name`.csv: one of each spec, or the recorded one, if there is one."""
+def records(kind):
+    """Files whose rows make the CSV of a kind: of each job of this study, or the recorded one, if there is one."""
     if STUDY.recorded is None:
-        return [f"{RESULTS}/{directory}/{run_id}/records.csv" for run_id in specs]
-    recorded = STUDY.recorded / f"{name}.csv"
+        return [path for stage in KINDS[kind] for path in RECORDS[stage]]
+    recorded = STUDY.recorded / f"{kind}.csv"
     return [str(recorded)] if recorded.is_file() else []
 
 
-def priority_of(spec):
-    """Of a fine-tuning run: one that needs every core for itself goes first, then real encryption, which takes longest."""
-    return 50 if spec.stage == "full_size" else 20 * (spec.backend in ("concrete_ml", "glwe"))
+def beside(kind):
+    """Recorded files of other studies whose rows are published beside those of this one."""
+    files = [directory / f"{kind}.csv" for directory in STUDY.beside]
+    return [str(path) for path in files if path.is_file()]
 
 
-def gpu_of(spec):
-    """GPUs that a job needs; a cluster is asked for them."""
-    return int(spec.device == "cuda")
+def batch_of(wildcards):
+    """The runs of a job."""
+    return BATCHES[wildcards.batch]
 
 
-def code(package):
-    """Source files of a package of ours and of what it imports."""
-    return relative(source_files(frozenset({package})))
+def inputs_of(wildcards):
+    """Local files that the numbers of a job's runs depend on."""
+    return jobs.input_files_of(batch_of(wildcards))
+
+
+def specs_of(wildcards):
+    """The specs of a job's runs, as its command takes them."""
+    return [spec.to_json() for spec in batch_of(wildcards).specs]
+
+
+def code_of(wildcards):
+    """Fingerprints of the code that the runs of a job go through."""
+    return sorted({fingerprint(spec) for spec in batch_of(wildcards).specs})
+
+
+def memory_of(wildcards):
+    """Megabytes to reserve for a job."""
+    return max(STUDY.memory_of(spec) for spec in batch_of(wildcards).specs)
+
+
+def code(*modules):
+    """Source files of modules of ours and of what they import."""
+    return relative(source_files(frozenset(modules)))
 
 
 wildcard_constraints:
-    run_id=r"[A-Za-z0-9._-]+",
+    batch=r"[a-z_]+-\d+",
 
+
+# One line for each job that ends: how far, and how long still.
+progress.show(BATCHES, workflow)
 
 # The interpreter that runs Snakemake has the package; another `python` on the path may not. And a job uses the threads it
 # is given, no more: Snakemake tells OpenMP and BLAS, the other two have variables of their own. Idle OpenMP threads sleep:

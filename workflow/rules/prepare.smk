@@ -1,33 +1,18 @@
-# What is there before any run: published values, and base models on request.
+# What is there before any run: compiled kernels, and base models on request.
 
 
-rule prepare:
-    input:
-        "resources/reference/paper_values.csv",
-        "resources/reference/fhe_vs_clear_steps.csv",
-        "resources/reference/convergence_curves.csv",
-        code=code("results.prepare"),
+rule kernels:
     output:
-        values=f"{DATA}/published_values.csv",
-        curves=f"{DATA}/published_curves.csv",
+        KERNELS,
     log:
-        f"{LOGS}/prepare.log",
+        "results/kernels.log",
     localrule: True
+    params:
+        code=code_fingerprint(source_files(frozenset({"bench.kernels"}))),
+    message:
+        "compiling kernels once for this clone"
     shell:
-        "python -m private_lora prepare --reference resources/reference"
-        " --values {output.values} --curves {output.curves} > {log} 2>&1"
-
-
-rule beside:
-    input:
-        lambda w: beside(w.name),
-    output:
-        f"{DATA}/beside/{{name}}.csv",
-    log:
-        f"{LOGS}/beside/{{name}}.log",
-    localrule: True
-    shell:
-        "python -m private_lora collect --out {output} {input:q} > {log} 2>&1"
+        "python -m private_lora compile --out {output} > {log} 2>&1"
 
 
 # `snakemake pretrain` rebuilds the base models, which takes hours, and is no part of the study. The result lies beside

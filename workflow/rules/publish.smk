@@ -1,58 +1,43 @@
-# Tables and figures from the collected rows alone; a rule for each, because each has a caption of its own in the report.
-# Their code is an input, so editing a figure makes figures again and nothing else.
-TABLE_CODE = code("publish.tables")
-FIGURE_CODE = code("publish.figures")
-
-for table, path in TABLES.items():
-
-    rule:
-        name:
-            f"table_{table}"
-        input:
-            **COLLECTED,
-            code=TABLE_CODE,
-        output:
-            csv=f"{path}.csv",
-            markdown=f"{path}.md",
-            latex=f"{path}.tex",
-            html=report(
-                f"{path}.html",
-                caption=f"../report/table_{table}.rst",
-                category="Tables",
-                labels={"table": table.replace("_", " ")},
-            ),
-        log:
-            f"{LOGS}/tables/{table}.log",
-        localrule: True
-        params:
-            data=subpath(input.convergence, parent=True),
-            table=table,
-        shell:
-            "python -m private_lora table --name {params.table} --data {params.data} --out {output.csv} > {log} 2>&1"
+# From records to tables and figures, by one command: it takes longer to start one than to draw a figure. Their code is an
+# input, so editing a figure publishes again and runs nothing.
+REFERENCE = "resources/reference"
+NEEDED = ("paper_values.csv", "fhe_vs_clear_steps.csv", "convergence_curves.csv")
+MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves", "costs")]
+MADE += [f"{DATA}/beside/{kind}.csv" for kind in KINDS if beside(kind)]
 
 
-for figure, path in FIGURES.items():
+def described(path, kind, name):
+    """An entry of the report, with its caption."""
+    caption = f"../report/{kind}_{name}.rst"
+    return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})
 
-    rule:
-        name:
-            f"figure_{figure}"
-        input:
-            **COLLECTED,
-            code=FIGURE_CODE,
-        output:
-            png=report(
-                f"{path}.png",
-                caption=f"../report/figure_{figure}.rst",
-                category="Figures",
-                labels={"figure": figure.replace("_", " ")},
-            ),
-            pdf=f"{path}.pdf",
-            points=f"{path}.csv",
-        log:
-            f"{LOGS}/figures/{figure}.log",
-        localrule: True
-        params:
-            data=subpath(input.convergence, parent=True),
-            figure=figure,
-        shell:
-            "python -m private_lora figure --name {params.figure} --data {params.data} --out {output.png} > {log} 2>&1"
+
+rule publish:
+    input:
+        **{kind: records(kind) for kind in KINDS},
+        **{f"{kind}_beside": beside(kind) for kind in KINDS},
+        reference=[f"{REFERENCE}/{name}" for name in NEEDED],
+        code=code("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish"),
+    output:
+        *MADE,
+        *[f"{path}.{suffix}" for path in TABLES.values() for suffix in ("csv", "md", "tex")],
+        *[f"{path}.{suffix}" for path in FIGURES.values() for suffix in ("pdf", "csv")],
+        *[described(f"{path}.html", "table", name) for name, path in TABLES.items()],
+        *[described(f"{path}.png", "figure", name) for name, path in FIGURES.items()],
+    log:
+        f"{LOGS}/publish.log",
+    localrule: True
+    threads: 2
+    params:
+        out=RESULTS,
+        costs=STUDY.costs.to_json(),
+        reference=REFERENCE,
+        tables=list(TABLES),
+        figures=list(FIGURES),
+    shell:
+        "python -m private_lora publish --out {params.out} --reference {params.reference} --costs {params.costs:q}"
+        " --convergence {input.convergence:q} --convergence-beside {input.convergence_beside:q}"
+        " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
+        " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
+        " --block {input.block:q} --block-beside {input.block_beside:q}"
+        " --tables {params.tables} --figures {params.figures} --processes {threads} > {log} 2>&1"

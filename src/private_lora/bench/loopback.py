@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.core.memory import peak_memory_bytes
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking, RemotePlace
 from private_lora.network.client.workers import Patience, Workers
@@ -70,7 +71,7 @@ class LoopbackPlace(RemotePlace):
         Anything else that used it meanwhile is in there. And the arrangement: workers, link, largest memory of a worker.
         """
         measured = super().metrics()
-        measured["largest_worker_memory_bytes"] = max(peak_memory_of(pid) for pid in self._pids), "B"
+        measured["largest_worker_memory_bytes"] = max(peak_memory_bytes(pid) for pid in self._pids), "B"
         if self._spec.rows_per_question:
             measured["rows_per_question"] = (self._spec.rows_per_question, "")
         if self._spec.is_shaped:
@@ -88,14 +89,6 @@ def loopback_bytes() -> int:
         if name.strip() == "lo":
             return int(counts.split()[8])
     raise UserError("/proc/net/dev has no loopback interface lo: the stage network needs one")
-
-
-def peak_memory_of(pid: int) -> int:
-    """Largest resident size so far of another process, in bytes (Linux)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise UserError(f"process {pid} has ended: its log stands beside the records")
 
 
 @contextmanager

@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from private_lora.cli import network, trace
+from private_lora.cli import network, publish, trace
+from private_lora.cli.batch import add_specs, only_spec, run_all
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -53,11 +54,13 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
     _add_layer(commands.add_parser("layer", help="time one encrypted linear layer by stage"))
     _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
+    _add_compile(commands.add_parser("compile", help="compile the kernels once for this clone"))
     _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
     trace.add_trace(commands.add_parser("trace", help="what made a row of a table, or a run: command, commit, machine"))
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
+    publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
     if command == "pretrain":
@@ -68,8 +71,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 
 
 def _add_finetune(parser) -> None:
-    parser.add_argument("--spec", help="the whole run as a JSON object; other flags override its fields")
-    parser.add_argument("--out", type=Path, required=True, help="records.csv to write, or a directory for it")
+    add_specs(parser, "RunSpec, which other flags override", required=False)
     parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
     parser.add_argument("--data-options", type=json.loads, help='JSON, e.g. \'{"path": "problems.jsonl"}\'')
     parser.add_argument("--backend-options", type=json.loads, help="JSON")
@@ -82,32 +84,37 @@ def _add_finetune(parser) -> None:
 
 
 def _finetune(args) -> int:
-    from private_lora.data.load import validate_data
     from private_lora.specs.run import RunSpec
 
-    values = json.loads(args.spec) if args.spec else {}
+    if args.runs:
+        return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args))
+    values = json.loads(only_spec(args)) if args.spec else {}
     names = [flag.replace("-", "_") for flag in FINETUNE_FLAGS] + ["data_options", "backend_options"]
     values |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     out = args.out if args.out.suffix == ".csv" else args.out / "records.csv"
     values.setdefault("run_id", out.parent.name)
-    spec = RunSpec.from_dict(values)
-    validate_data(spec.data, spec.data_options)
-    place = network.place_of(args)
-    from private_lora.training.run import finetune
-
-    checkpoints = args.checkpoints or out.parent / "checkpoints"
-    try:
-        converged = finetune(spec, out, checkpoints, progress=not args.quiet, place=place)
-    finally:
-        if place is not None:
-            place.close()
+    converged = _finetune_one(RunSpec.from_dict(values), out, args)
     print(f"{'done' if converged else 'diverged'}: {out}")
     return 0
 
 
+def _finetune_one(spec, out: Path, args) -> bool:
+    """Whether the run of a spec ended with finite losses."""
+    from private_lora.data.load import validate_data
+
+    validate_data(spec.data, spec.data_options)
+    place = network.place_of(args)
+    from private_lora.training.run import finetune
+
+    try:
+        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", progress=not args.quiet, place=place)
+    finally:
+        if place is not None:
+            place.close()
+
+
 def _add_layer(parser) -> None:
-    parser.add_argument("--spec", required=True, help="JSON object with the fields of LayerSpec")
-    parser.add_argument("--out", type=Path, required=True)
+    add_specs(parser, "LayerSpec")
     parser.set_defaults(handler=_layer)
 
 
@@ -115,13 +122,14 @@ def _layer(args) -> int:
     from private_lora.bench.layer import layer
     from private_lora.specs.layer import LayerSpec
 
-    layer(LayerSpec.from_json(args.spec), args.out)
+    if args.runs:
+        return run_all(args, LayerSpec, layer)
+    layer(LayerSpec.from_json(only_spec(args)), args.out)
     return 0
 
 
 def _add_block(parser) -> None:
-    parser.add_argument("--spec", required=True, help="JSON object with the fields of BlockSpec")
-    parser.add_argument("--out", type=Path, required=True)
+    add_specs(parser, "BlockSpec")
     parser.set_defaults(handler=_block)
 
 
@@ -129,7 +137,26 @@ def _block(args) -> int:
     from private_lora.bench.block import block
     from private_lora.specs.block import BlockSpec
 
-    block(BlockSpec.from_json(args.spec), args.out)
+    if args.runs:
+        return run_all(args, BlockSpec, block)
+    block(BlockSpec.from_json(only_spec(args)), args.out)
+    return 0
+
+
+def _add_compile(parser) -> None:
+    parser.add_argument("--out", type=Path, help="file to write when it is done, with the seconds that it took")
+    parser.set_defaults(handler=_compile)
+
+
+def _compile(args) -> int:
+    from private_lora.bench.kernels import compile_kernels
+    from private_lora.core.files import atomic_path
+
+    said = f"kernels compiled in {compile_kernels():.1f} s"
+    print(said)
+    if args.out:
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(f"{said}\n")
     return 0
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import math
 from argparse import BooleanOptionalAction
+from functools import partial
 from pathlib import Path
+
+from private_lora.cli.batch import add_specs, only_spec, run_all
 
 # Flags of `worker` that are fields of its spec, with their type and help.
 WORKER_FLAGS = {
@@ -71,8 +74,7 @@ def add_workers(parser) -> None:
 
 def add_loopback(parser) -> None:
     """Arguments of `loopback`."""
-    parser.add_argument("--spec", required=True, help="JSON object with the fields of LoopbackSpec")
-    parser.add_argument("--out", type=Path, required=True, help="records.csv to write")
+    add_specs(parser, "LoopbackSpec")
     parser.add_argument("--checkpoints", type=Path, required=True, help="directory of checkpoints")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(handler=_loopback)
@@ -125,10 +127,13 @@ def _worker(args) -> int:
 def _loopback(args) -> int:
     from private_lora.specs.loopback import LoopbackSpec
 
-    spec = LoopbackSpec.from_json(args.spec)
     _log()
     from private_lora.bench.loopback import run_on_loopback
 
+    if args.runs:
+        run = partial(run_on_loopback, checkpoints=args.checkpoints, progress=not args.quiet)
+        return run_all(args, LoopbackSpec, run)
+    spec = LoopbackSpec.from_json(only_spec(args))
     converged = run_on_loopback(spec, args.out, args.checkpoints, progress=not args.quiet)
     print(f"{'done' if converged else 'diverged'}: {args.out}")
     return 0

@@ -155,3 +155,8 @@ def shape_in(text: str) -> tuple[float, float, float]:
 def _with_named_options(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows of block measurements by the names of backends' options; no layer, instead of an empty one, in a row of the run."""
     return frame.assign(options=frame["variant"], layer=frame["layer"].where(frame["layer"] != ""))
+
+
+def data_of(source: Data | str | Path) -> Data:
+    """The data of a directory, or what was read from one already."""
+    return source if isinstance(source, Data) else Data(source)

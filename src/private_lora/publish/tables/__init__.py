@@ -8,17 +8,20 @@ from private_lora.core.names import check_name
 from private_lora.publish.functions import Functions
 from private_lora.publish.tables.disturbed import with_disturbed
 from private_lora.publish.tables.render import write_table
-from private_lora.results.reader import Data
+from private_lora.results.reader import Data, data_of
 from private_lora.specs.published import PUBLISHED_TABLES
 
 TABLES = Functions(PUBLISHED_TABLES)
 
 
-def make_table(name: str, data_dir: str | Path, out: str | Path) -> None:
-    """Write table `name` as `out` (.csv) with .md, .tex and .html beside it; UserError on an unknown name."""
+def make_table(name: str, data: Data | str | Path, out: str | Path) -> None:
+    """Write table `name` as `out` (.csv) with .md, .tex and .html beside it; UserError on an unknown name.
+
+    data: what was read, or the directory with the collected CSVs.
+    """
     check_name("table", name, PUBLISHED_TABLES)
-    data = Data(data_dir)
-    write_table(with_disturbed(TABLES[name](data), getattr(data, "disturbed", {})), out, PUBLISHED_TABLES[name].title)
+    data = data_of(data)
+    write_table(with_disturbed(TABLES[name](data), data.disturbed), out, PUBLISHED_TABLES[name].title)
 
 
 __all__ = ["TABLES", "make_table", "write_table"]

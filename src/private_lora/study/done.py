@@ -1,0 +1,43 @@
+"""What is done already: a run whose records were made from the same spec, by the same code, from the same files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from private_lora.core.files import atomic_path
+from private_lora.results.fingerprints import fingerprint
+from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.run import RunSpec
+from private_lora.study.grid import input_files
+from private_lora.study.jobs import AnySpec
+
+
+def origin(spec: AnySpec) -> dict:
+    """All that a run's numbers follow from: digests of its spec, of its code and of the files that it reads."""
+    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    files = input_files(run) if isinstance(run, RunSpec) else []
+    return {"spec": spec.digest(), "code": fingerprint(spec), "files": {name: _sha256(Path(name)) for name in files}}
+
+
+def is_done(spec: AnySpec, records: Path) -> bool:
+    """Whether `records` are there, and the sidecar beside them says that they are what this spec would give again."""
+    try:
+        written = json.loads((records.parent / "sidecar.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    return records.is_file() and "origin" in written and written["origin"] == origin(spec)
+
+
+def mark_done(spec: AnySpec, records: Path) -> None:
+    """Add the origin to the sidecar of records that are complete: it is the last thing that is written of a run."""
+    path = records.parent / "sidecar.json"
+    content = json.loads(path.read_text()) | {"origin": origin(spec)}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
