@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.models.shapes import architecture_of
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
@@ -56,6 +57,7 @@ BYTES_COLUMNS = [
 ]
 
 
+@once
 def block_summary(data: Data) -> pd.DataFrame:
     """One line per run and backend, times in milliseconds per token, summed over the layers and directions measured.
 
@@ -178,6 +180,7 @@ def block_latency(data: Data) -> pd.DataFrame:
     return table
 
 
+@once
 def block_bytes(data: Data) -> pd.DataFrame:
     """Ciphertext bytes per token of a whole model's layers, forward and backward, by backend and tokens, beside `glwe`."""
     products = data.block[data.block["phase"].isin(["forward", "backward"])]

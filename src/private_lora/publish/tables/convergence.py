@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import (
@@ -51,6 +52,7 @@ def describe_status(statuses: pd.Series) -> str:
     return ", ".join(bad) or OK
 
 
+@once
 def final_runs(data: Data) -> pd.DataFrame:
     """Runs of the convergence study, with their loss over that of the float run of the same seed.
 
@@ -114,6 +116,7 @@ def final_loss(data: Data) -> pd.DataFrame:
     return table
 
 
+@once
 def inflation_runs(data: Data) -> pd.DataFrame:
     """Runs that show what constant rows do to gradients, with median gradient norm and ratios to float."""
     runs = data.runs[data.runs["stage"].isin(["inflation", "encrypted"])].copy()

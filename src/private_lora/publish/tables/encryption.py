@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, run_metrics, series_of, twin
@@ -137,6 +138,7 @@ def encrypted_vs_clear(data: Data) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+@once
 def encrypted_runs(data: Data) -> pd.DataFrame:
     """Runs that encrypted something, or simulate it: counters, times by stage, noise over the model's."""
     lines = []

@@ -7,6 +7,7 @@ import pandas as pd
 
 from private_lora.costs.inputs import STAGES, full_size_runs
 from private_lora.costs.model import SIZES, VALIDATION
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 
@@ -56,6 +57,7 @@ STAGE_NAMES = dict(zip(STAGES, ("quantize_s", "encrypt_s", "server_s", "decrypt_
 SAME = ["model", "label", "device", "machine", "seed", "blocks", "step_tokens", "inputs", "recompute", "lora_rank", "steps"]
 
 
+@once
 def full_steps(data: Data) -> pd.DataFrame:
     """One line per run of the stage full_size, seconds of each stage per step; `run_id` and `step_times` (a tuple) besides."""
     runs = full_size_runs(data.convergence)

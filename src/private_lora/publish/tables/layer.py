@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK
@@ -80,6 +81,7 @@ def layer_rows(data: Data) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+@once
 def latency_summary(data: Data) -> pd.DataFrame:
     """Median, smallest and largest value over the repeats of each layer and metric; per row and value."""
     lines = []

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.costs.model import APART, JOINT
+from private_lora.publish.shared import once
 from private_lora.results.labels import bits_label, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics, series_of
@@ -114,6 +115,7 @@ def in_process_twin(run: pd.Series, runs: pd.DataFrame) -> pd.Series | None:
     return found.iloc[max(range(len(found)), key=lambda i: (len(named[i] & words), -len(named[i])))]
 
 
+@once
 def network_lines(data: Data) -> pd.DataFrame:
     """The lines of the table `network`, with `architecture` and `remote` besides."""
     runs = network_runs(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import float_run, rows_of, run_metrics, series_of
@@ -48,6 +49,7 @@ COLUMNS = [
 ]
 
 
+@once
 def packed_runs(data: Data) -> pd.DataFrame:
     """One line per run of the packed stage, with its distance from the `integer` run of the same batches."""
     runs = data.runs[data.runs["stage"] == "packed"]
