@@ -49,6 +49,7 @@ def test_every_point_is_recorded_with_its_basis(synthetic, name):
     figure, points = FIGURES[name](synthetic)
     assert list(points) == POINT_COLUMNS
     assert len(points) and (points["basis"] != "").all()
+    assert (points.loc[points["basis"] != "published", "run_ids"] != "").all()
     assert "no data" not in texts(figure)
     assert all(ax.get_xlabel() or ax.get_ylabel() for ax in figure.axes[-1:])
 

@@ -20,7 +20,7 @@ from private_lora.publish.figures.style import (
     say_no_data,
 )
 from private_lora.publish.tables.block import GLWE, block_summary
-from private_lora.results.labels import CALLS
+from private_lora.results.labels import CALLS, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
 
@@ -96,4 +96,4 @@ def _line(group: pd.DataFrame, backend: str, options: str, side: str, ax: Axes, 
     if backend in PLAINTEXT:
         style |= {"linewidth": 2.6, "alpha": 0.6, "marker": "_", "markersize": 14, "markeredgewidth": 2.6}
     ax.plot(times.index, times, label=label, **({"markersize": 4} | style))
-    points.add(panel, label, times.index, times.to_numpy(), ", ".join(sorted(set(group["basis"]))))
+    points.add(panel, label, times.index, times.to_numpy(), join_basis(group["basis"]), run_ids=ids_of(group["run_id"]))

@@ -26,6 +26,7 @@ from private_lora.publish.figures.style import (
 )
 from private_lora.publish.tables.full_step import full_steps
 from private_lora.publish.tables.step_cost import SETTING, predictions, shown_model, step_tokens
+from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
 
 COLOURS = BACKEND_COLOURS | {PLAIN: BLACK}
@@ -105,12 +106,13 @@ def _step_panel(lines: pd.DataFrame, steps: pd.DataFrame, ax: Axes, points: Poin
     for label, style, group in _series(lines):
         seconds = group["client_time_s"] + group["server_time_s"]
         ax.plot(group["tokens"], seconds, label=label, markersize=4, **style)
-        points.add(machine, label, group["tokens"], seconds.to_numpy(), "extrapolated")
+        points.add(machine, label, group["tokens"], seconds.to_numpy(), "extrapolated", run_ids=ids_of(group))
     for (backend, variant), group in steps.groupby(["backend", "variant"], sort=False):
         label = f"{backend} {variant}".strip() + ", full step measured"
         style = {"color": "none", "markeredgecolor": COLOURS.get(backend, GREY), "markersize": 12, "markeredgewidth": 1.4}
         ax.plot(group["tokens"], group["step_time_s_median"], "*", label=label, zorder=5, **style)
-        points.add(machine, label, group["tokens"], group["step_time_s_median"].to_numpy(), "measured")
+        median = group["step_time_s_median"].to_numpy()
+        points.add(machine, label, group["tokens"], median, "measured", run_ids=ids_of(group["run_id"]))
     _by_tokens(ax, pd.concat([lines["tokens"], steps["tokens"]]))
     return None
 
@@ -139,8 +141,8 @@ def _stage_bars(steps: pd.DataFrame, ax: Axes, points: Points, panel: str) -> No
         seconds = steps[stage].astype(float).fillna(0).to_numpy()
         ax.barh(places, seconds, left=left, label=name, color=colour, height=0.7)
         left = left + seconds
-        for label, basis, value in zip(labels, steps["basis"], seconds, strict=True):
-            points.add(panel, name, label, value, basis)
+        for label, basis, value, ids in zip(labels, steps["basis"], seconds, steps["run_id"], strict=True):
+            points.add(panel, name, label, value, basis, run_ids=ids)
     for place, end in zip(places, left, strict=True):
         ax.text(end, place, f" {end:.3g} s", va="center", fontsize=8)
     ax.set_yticks(places, labels)
@@ -167,7 +169,7 @@ def bytes_per_token(data: Data) -> tuple[Figure, pd.DataFrame]:
             size = group[f"{way}_bytes_per_token"] / 1e6
             label += f", {group['round_trips'].iloc[0]:.0f} calls"
             ax.plot(group["tokens"], size, label=label, markersize=4, **style)
-            points.add(way, label, group["tokens"], size.to_numpy(), "extrapolated")
+            points.add(way, label, group["tokens"], size.to_numpy(), "extrapolated", run_ids=ids_of(group))
         ax.set_title(f"{shown_model(data.costs)}: {way}, one worker", loc="left")
         ax.set_xlabel("tokens per batch")
         _by_tokens(ax, lines["tokens"]) if len(lines) else say_no_data(ax)
@@ -208,10 +210,10 @@ def _bandwidth_panel(lines: pd.DataFrame, latency: float, ax: Axes, points: Poin
         line = group.iloc[0]
         seconds = np.array([_seconds(line, bandwidth, latency) for bandwidth in BANDWIDTHS])
         ax.plot(BANDWIDTHS, seconds, label=label, **(style | {"marker": ""}))
-        points.add(panel, label, BANDWIDTHS, seconds, "extrapolated")
+        points.add(panel, label, BANDWIDTHS, seconds, "extrapolated", run_ids=ids_of(line))
         for marker, name, bandwidth, height in _crossings(line, alone, latency):
             ax.plot([bandwidth], [height], marker, markersize=7, fillstyle="none", color=style["color"])
-            points.add(panel, f"{label}: {name}", bandwidth, height, "extrapolated")
+            points.add(panel, f"{label}: {name}", bandwidth, height, "extrapolated", run_ids=ids_of(line))
             labels.append((f"{name}: {_rate(bandwidth)}", style["color"]))
     ax.set_xscale("log")
     log_y(ax)

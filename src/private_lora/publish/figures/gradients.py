@@ -19,7 +19,7 @@ from private_lora.publish.figures.style import (
 )
 from private_lora.publish.tables.convergence import inflation_runs
 from private_lora.publish.tables.encryption import encrypted_steps, published_steps
-from private_lora.results.labels import in_order, join_basis
+from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, series_of
 
@@ -66,7 +66,7 @@ def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str)
             markersize=4,
             **style,
         )
-        points.add(title, name, mean.index, mean.to_numpy(), basis)
+        points.add(title, name, mean.index, mean.to_numpy(), basis, run_ids=ids_of(group))
     if "loss" in title:
         # Runs differ by thousandths and by whole nats: linear near zero, logarithmic beyond.
         sizes = frame["quantity"].abs()
@@ -115,7 +115,8 @@ def _inflation_panel(data: Data, runs: pd.DataFrame, metric: str, ax: Axes, poin
         if len(table) < FEW_STEPS:
             style["marker"] = "s" if rows == "reference" else "o"  # one step is no line
         ax.plot(table.index, table.mean(axis=1), label=name, **style)
-        points.add(panel, name, table.index, table.mean(axis=1), basis, table.min(axis=1), table.max(axis=1))
+        low, high = table.min(axis=1), table.max(axis=1)
+        points.add(panel, name, table.index, table.mean(axis=1), basis, low, high, ids_of(group))
         drawn = True
     if not drawn:
         return say_no_data(ax)

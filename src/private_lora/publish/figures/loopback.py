@@ -73,8 +73,8 @@ def _bars(lines: pd.DataFrame, ax: Axes, points: Points, key: tuple) -> None:
             continue
         ax.barh(places, seconds, left=left, label=name, height=0.7, linewidth=0, **style)
         left = left + seconds
-        for label, basis, value in zip(labels, lines["basis"], seconds, strict=True):
-            points.add(panel, name, label, value, basis)
+        for label, basis, value, ids in zip(labels, lines["basis"], seconds, lines["run_ids"], strict=True):
+            points.add(panel, name, label, value, basis, run_ids=ids)
     for place, end in zip(places, left, strict=True):
         ax.text(end, place, f" {end:.3g} s", va="center", fontsize=8)
     ax.set_yticks(places, labels)

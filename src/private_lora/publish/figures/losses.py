@@ -24,7 +24,7 @@ from private_lora.publish.figures.style import (
     study_name,
 )
 from private_lora.publish.tables.convergence import final_runs
-from private_lora.results.labels import PAIRS, PUBLISHED_PAIRS, bits_label, in_order, join_basis
+from private_lora.results.labels import PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK, rows_of, series_of
 
@@ -74,7 +74,8 @@ def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Poi
         style = _curve_style(quantizer, bits)
         ax.plot(table.index, mean, **style)
         ax.fill_between(table.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
-        points.add(panel, _curve_name(quantizer, bits), table.index, mean, join_basis(group["basis"]), low, high)
+        name, basis = _curve_name(quantizer, bits), join_basis(group["basis"])
+        points.add(panel, name, table.index, mean, basis, low, high, ids_of(group))
         drawn = True
     log_y(ax) if drawn else say_no_data(ax)
 
@@ -134,7 +135,8 @@ def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, study: str) -> Non
     if len(base):
         ax.axhline(base.mean(), color=PAIR_COLOURS["float"], linewidth=1, label="float, mean over seeds")
         ax.axhspan(base.min(), base.max(), color="#000000", alpha=0.08, linewidth=0)
-        points.add(study, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max())
+        ids = ids_of(finite[finite["quantizer"] == "float"])
+        points.add(study, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max(), ids)
     quantized = runs[runs["quantizer"] != "float"]
     pairs = in_order(quantized.drop_duplicates("quantizer"), ["quantizer"])["quantizer"]
     for i, pair in enumerate(pairs):
@@ -151,7 +153,7 @@ def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Po
     bits = np.array(list(losses.groups))
     style = {"color": PAIR_COLOURS.get(pair, GREY), "marker": PAIR_MARKERS.get(pair, "v"), "markersize": 5}
     ax.errorbar(bits + shift, mean, yerr=[mean - low, high - mean], capsize=3, label=pair, **style)
-    points.add(study, pair, bits, mean, join_basis(runs["basis"]), low, high)
+    points.add(study, pair, bits, mean, join_basis(runs["basis"]), low, high, ids_of(runs))
     bad = runs[~np.isfinite(runs["final_loss"]) | (runs["status"] != OK)]
     for failed_bits, group in bad.groupby("activation_bits"):
         # At the top edge, whatever the scale: a run without a loss has no height.
@@ -165,4 +167,4 @@ def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Po
         label = "failed or diverged (any colour)"
         ax.plot([failed_bits + shift], [0.97], transform=ax.get_xaxis_transform(), label=label, **cross)
         series = f"{pair}: {', '.join(sorted(set(group['status'])))}"
-        points.add(study, series, failed_bits, np.nan, join_basis(group["basis"]))
+        points.add(study, series, failed_bits, np.nan, join_basis(group["basis"]), run_ids=ids_of(group))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from private_lora.publish.figures.style import BACKEND_COLOURS, Points, legend_below, log_y, panels, say_no_data, study_name
 from private_lora.publish.tables.packed import exact_twin, packed_runs
+from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, series_of
 
@@ -43,7 +44,7 @@ def _curves(data: Data, runs: pd.DataFrame, ax: Axes, points: Points) -> None:
             losses = series_of(rows_of(data.convergence, run), "train", "loss")
             label = name if name == "float" else f"{name}, {run['activation_bits']:.0f} bits"
             ax.plot(losses.index, losses, label=label, **({"color": BACKEND_COLOURS[name]} | style))
-            points.add("loss", label, losses.index, losses.to_numpy(), run["basis"])
+            points.add("loss", label, losses.index, losses.to_numpy(), run["basis"], run_ids=run["run_id"])
     log_y(ax) if len(chosen) else say_no_data(ax)
 
 
@@ -59,7 +60,7 @@ def _differences(data: Data, runs: pd.DataFrame, ax: Axes, points: Points) -> No
         label = f"{run['backend']}, log2 Q = {bits}"
         line = "solid" if run["backend"] == "packed_approx" else "dotted"
         ax.plot(gap.index, gap.where(gap > 0), label=label, linestyle=line, color=Q_COLOURS.get(bits, "#888888"))
-        points.add("difference", label, gap.index, gap.to_numpy(), run["basis"])
+        points.add("difference", label, gap.index, gap.to_numpy(), run["basis"], run_ids=ids_of(run["run_id"], reference))
         drawn = True
     equal = runs[runs["backend"] == "packed"]
     ax.set_title(_equal_title(equal), loc="left")

@@ -68,7 +68,7 @@ def _stage_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model:
             linewidth=0.4,
         )
         for stage, value in zip(names, values, strict=True):
-            points.add(model, name, stage, value, run["basis"])
+            points.add(model, name, stage, value, run["basis"], run_ids=run["run_id"])
     ax.set_xticks(range(len(names)), names)
     ax.set_yscale("log")
     ax.set_title(study_name(runs), loc="left")
@@ -118,8 +118,8 @@ def _latency_bars(summary: pd.DataFrame, stage: str, ax: Axes, points: Points) -
         style = {"color": BACKEND_COLOURS.get(kind["backend"], GREY), "edgecolor": "white"}
         style |= {"hatch": "//" if kind["device"] == "cuda" else None, "error_kw": {"elinewidth": 0.8}}
         ax.bar(place, middle, width, label=kind["series"], yerr=[middle - low, high - middle], **style)
-        for shape, m, a, b in zip(group["shape"], middle, low, high, strict=True):
-            points.add(stage, kind["series"], shape, m, kind["basis"], a, b)
+        for shape, m, a, b, ids in zip(group["shape"], middle, low, high, group["run_id"], strict=True):
+            points.add(stage, kind["series"], shape, m, kind["basis"], a, b, ids)
     ax.set_xticks(range(len(shapes)), shapes, rotation=20, ha="right")
     ax.set_xlim(-0.5, len(shapes) - 0.5)
     ax.set_yscale("log")

@@ -38,7 +38,7 @@ BITS_STYLES = {
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
 RUNNING_MEAN = "running mean of train loss (nats)"
-POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis"]
+POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -62,10 +62,10 @@ class Points:
     def __init__(self):
         self._parts: list[pd.DataFrame] = []
 
-    def add(self, panel: str, series: str, x, y, basis: str, low=np.nan, high=np.nan) -> None:
-        """Record points of one series; `low` and `high` are the ends of the drawn spread."""
+    def add(self, panel: str, series: str, x, y, basis: str, low=np.nan, high=np.nan, run_ids: str = "") -> None:
+        """Record points of one series; `low` and `high` are the ends of the drawn spread, run_ids those of the runs behind."""
         part = pd.DataFrame({"x": np.atleast_1d(x), "y": np.atleast_1d(y)})
-        part = part.assign(panel=panel, series=series, y_min=low, y_max=high, basis=basis)
+        part = part.assign(panel=panel, series=series, y_min=low, y_max=high, basis=basis, run_ids=run_ids)
         self._parts.append(part[POINT_COLUMNS])
 
     def frame(self) -> pd.DataFrame:
