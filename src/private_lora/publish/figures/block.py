@@ -67,7 +67,7 @@ def _kind(kind: pd.DataFrame, ax: Axes, points: Points) -> None:
     model, inputs, machine = kind.iloc[0][["model", "inputs", "machine"]]
     _panel(kind, ax, points, ", ".join(part for part in (f"{model} {inputs}", machine) if part))
     # Of a GPU the title has room for its own name, not for the processor's beside it.
-    ax.set_title(f"{model} block, {CALLS[inputs]}\n{machine.split(' beside ')[0]}", loc="left")
+    ax.set_title(f"{model} block\n{CALLS[inputs]}\n{machine.split(' beside ')[0]}", loc="left")
     return None
 
 
