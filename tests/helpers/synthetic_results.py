@@ -239,13 +239,14 @@ def block_rows(tokens=(512, 2048), layers=BLOCK_LAYERS, ratios=None, glwe: bool 
 
 def glwe_rows(layers=BLOCK_LAYERS, names=tuple(BLOCK_LAYERS)) -> list[dict]:
     """Made-up measurements of `glwe` on one row of the layers named."""
-    rows = []
+    rows, samples = [], {}
     for layer in names:
         for phase, (k, d) in (("forward", layers[layer]), ("backward", layers[layer][::-1])):
             metrics = {"encrypt_time_s": 1e-3, "matmul_time_s": 8e-3 * d, "decrypt_time_s": 1e-3}
             metrics |= {"upload_ciphertext_bytes": 10_000, "download_ciphertext_bytes": 14_000 if d >= 2048 else 9_000}
             for metric, value in metrics.items():
-                row = _block_row("glwe", 1, layer, k, d) | {"repeat": 0, "phase": phase}
+                sample = samples.setdefault((k, d), len(samples))
+                row = _block_row("glwe", 1, layer, k, d) | {"repeat": 0, "sample": sample, "phase": phase}
                 rows.append(row | {"metric": metric, "value": value})
     return rows
 

@@ -44,17 +44,6 @@ def test_k_and_v_are_one_sample(tmp_path):
     assert "k and v, or gate and up, are one measurement" in to_markdown(table)
 
 
-def test_samples_are_counted_by_name_where_rows_have_one(tmp_path):
-    found = data(tmp_path, block=block_rows((2048,), {"k": (2048, 512), "v": (2048, 512)}, glwe=False))
-    rows = found.block
-    names = [
-        f"{t:.0f}x{k:.0f}x{d:.0f} repeat {r:.0f}" for t, k, d, r in rows[["tokens", "inputs", "outputs", "repeat"]].to_numpy()
-    ]
-    found.__dict__["block"] = rows.assign(sample=np.where(rows["tokens"].notna(), names, ""))
-    packed = TABLES["block_latency"](found).set_index("backend").loc["packed"]
-    assert (packed["products"], packed["samples"]) == (4, 6)
-
-
 def test_bytes_stand_over_those_of_glwe_with_as_many_calls(tmp_path):
     rows = block_rows((2048,), glwe=False) + joint_rows() + glwe_rows(names=("q", "k"))
     table = TABLES["block_bytes"](data(tmp_path, block=rows)).set_index(["backend", "inputs"])

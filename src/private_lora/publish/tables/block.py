@@ -93,10 +93,8 @@ def _setting(group: pd.DataFrame) -> dict:
 
 def _samples(group: pd.DataFrame) -> dict:
     """How many products the line adds up, and how many measurements it is made of: products of one shape share one."""
-    shape = ["tokens", "inputs", "outputs", "repeat"]
-    samples = group["sample"].nunique() if group["sample"].notna().all() else len(group[shape].drop_duplicates())
     products = len(group[["layer", "phase"]].drop_duplicates())
-    return {"products": products, "repeats": group["repeat"].nunique(), "samples": samples}
+    return {"products": products, "repeats": group["repeat"].nunique(), "samples": group["sample"].nunique()}
 
 
 def _members(group: pd.DataFrame) -> set[str]:

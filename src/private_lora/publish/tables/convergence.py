@@ -200,7 +200,8 @@ def _latency_runs(data: Data) -> pd.DataFrame:
     for run_id, rows in data.layer.groupby("run_id", sort=False):
         times = rows[rows["metric"].isin(["encrypt_time_s", "matmul_time_s", "decrypt_time_s"])]
         keys = {c: rows.iloc[0][c] for c in [*SETTING, "seed"] if c in rows}
-        keys["quantizer"] = ""
+        first = rows.iloc[0]
+        keys |= {"quantizer": "", "variant": f"{first['rows']:.0f}x{first['inputs']:.0f}x{first['outputs']:.0f}"}
         bad = sorted(set(rows["status"]) - {OK})
         line = {
             "run_id": run_id,

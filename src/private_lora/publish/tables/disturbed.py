@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
 
-NOT_MEASURED = "other programs ran meanwhile (recorded before it was measured)"
 NOTE = (
-    "disturbed: other programs ran on the machine during a measurement behind the line, and took so much of the CPU time: "
-    "its times are too long by an unknown amount."
+    "disturbed: other programs ran on the machine during a measurement behind the line, so that its times are too long by an "
+    "unknown amount."
 )
 
 
-def with_disturbed(table: pd.DataFrame, disturbed: Mapping[str, float]) -> pd.DataFrame:
+def with_disturbed(table: pd.DataFrame, disturbed: Mapping[str, str]) -> pd.DataFrame:
     """The table with a column `disturbed` before `basis` and a note, where a run behind one of its lines was; else as it is.
 
-    disturbed: share of the CPU time that others took, by run id; NaN where it is known only that they did.
+    disturbed: what disturbed a run, by its id.
     """
     said = [_said(text, disturbed) for text in table["run_ids"]] if "run_ids" in table else []
     if not any(said):
@@ -28,9 +26,6 @@ def with_disturbed(table: pd.DataFrame, disturbed: Mapping[str, float]) -> pd.Da
     return marked
 
 
-def _said(run_ids: str, disturbed: Mapping[str, float]) -> str:
-    """Of the runs named, what was taken most; what was not measured counts for more, because it may be anything."""
-    shares = [disturbed[name] for name in str(run_ids).split() if name in disturbed]
-    if not shares:
-        return ""
-    return NOT_MEASURED if any(math.isnan(share) for share in shares) else f"others took {max(shares):.0%} of the CPU"
+def _said(run_ids: str, disturbed: Mapping[str, str]) -> str:
+    """What disturbed the runs named; empty if nothing did."""
+    return "; ".join(dict.fromkeys(disturbed[name] for name in run_ids.split() if name in disturbed))
