@@ -11,8 +11,8 @@ from private_lora.results.fingerprints import fingerprint
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.stages import STAGES
 from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
-from private_lora.study.grid import STAGES
 
 LAYERS = {"q": [8, 8], "k": [8, 4], "v": [8, 4], "o": [8, 8], "gate": [8, 12], "up": [8, 12], "down": [12, 8]}
 
@@ -21,7 +21,7 @@ LAYERS = {"q": [8, 8], "k": [8, 4], "v": [8, 4], "o": [8, 8], "gate": [8, 12], "
 def config():
     """The default configuration with empty grids."""
     empty = copy.deepcopy(read_yaml(DEFAULTS))
-    for section in (*STAGES, "layer", "block"):
+    for section in STAGES:
         empty[section]["groups"] = []
     return empty
 

@@ -13,8 +13,9 @@ from private_lora.results.fingerprints import fingerprint, source_files
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.run import RunSpec
+from private_lora.specs.stages import STAGES
 from private_lora.study.config import DEFAULTS, ROOT, load_study, merge, read_yaml, study_of
-from private_lora.study.grid import STAGES, input_files
+from private_lora.study.grid import input_files
 
 PAIR = {"activations": "dynamic_per_token", "weights": "static_per_channel"}
 
@@ -28,7 +29,7 @@ def defaults():
 def config(defaults):
     """The default configuration with empty grids, to be filled by a test."""
     empty = copy.deepcopy(defaults)
-    for section in (*STAGES, "layer", "block"):
+    for section in STAGES:
         empty[section]["groups"] = []
     return empty
 
