@@ -58,7 +58,7 @@ def test_default_study_measures_the_small_model_whose_whole_steps_it_measures():
 
 
 def test_gpu_study_measures_every_product_on_the_gpu_and_nothing_else():
-    study = load_study([DEFAULTS.parent / "gpu.yaml"])
+    study = load_study([DEFAULTS.parent / "studies/gpu.yaml"])
     assert not study.runs and not study.layers
     assert {b.device for b in study.blocks.values()} == {"cuda"}
     (glwe,) = [b for b in study.blocks.values() if b.backends == [{"name": "glwe"}]]
