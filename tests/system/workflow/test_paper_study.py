@@ -1,4 +1,4 @@
-"""config/studies/paper.yaml: planned without network or weights, and run for real with small models where the hub's would stand."""
+"""The study of the paper: planned without network or weights, run for real with small models where the hub's would stand."""
 
 from __future__ import annotations
 
