@@ -72,11 +72,11 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {
     "default": None,
     "smoke": "config/smoke.yaml",
-    "encrypted": "config/encrypted.yaml",
-    "full_size": "config/full_size.yaml",
-    "network": "config/network.yaml",
-    "gpu": "config/gpu.yaml",
-    "paper": "config/paper.yaml",
+    "encrypted": "config/studies/encrypted.yaml",
+    "full_size": "config/studies/full_size.yaml",
+    "network": "config/studies/network.yaml",
+    "gpu": "config/studies/gpu.yaml",
+    "paper": "config/studies/paper.yaml",
 }
 
 

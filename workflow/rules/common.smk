@@ -7,7 +7,8 @@ from private_lora.study.config import study_of
 from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
 from private_lora.core.errors import UserError
 from private_lora.study import jobs, progress
-from private_lora.study.grid import STAGES, relative
+from private_lora.specs.stages import FINE_TUNING
+from private_lora.study.grid import relative
 
 try:
     STUDY = study_of(config)
@@ -22,7 +23,7 @@ LOGS = f"{RESULTS}/logs"
 KERNELS = "results/kernels.txt"
 
 # Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
-KINDS = {"convergence": STAGES, "loopback": ("loopback",), "layer": ("layer",), "block": ("block",)}
+KINDS = {"convergence": FINE_TUNING, "loopback": ("loopback",), "layer": ("layer",), "block": ("block",)}
 # Runs that share a process are one job, whose name and number are those of its records.
 BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.loopbacks.values(), *STUDY.layers.values(), *STUDY.blocks.values()])
 RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}

@@ -1,6 +1,6 @@
 # Fine-tuning: jobs of several runs that are neighbours in the grid. Each run's files are complete as soon as it is done, and
 # belong to no job: what is done stays, whatever happens to the job, and is not done again while spec and code are the same.
-TRAINED = "|".join(STAGES)
+TRAINED = "|".join(FINE_TUNING)
 
 
 rule finetune:

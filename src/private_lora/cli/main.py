@@ -62,6 +62,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
+    _add_schema(commands.add_parser("schema", help="write the JSON Schema of configurations and specs"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
     if command == "pretrain":
         _add_pretrain(pretrain)
@@ -213,6 +214,18 @@ def _validate(args) -> int:
     study = load_study([args.config])
     runs, measurements = len(study.runs) + len(study.loopbacks), len(study.layers) + len(study.blocks)
     print(f"{args.config}: {runs} runs, {measurements} measurements of time")
+    return 0
+
+
+def _add_schema(parser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="directory, such as config/schema")
+    parser.set_defaults(handler=_schema)
+
+
+def _schema(args) -> int:
+    from private_lora.study.schema import write_schemas
+
+    write_schemas(args.out)
     return 0
 
 

@@ -25,7 +25,7 @@ from private_lora.specs.run import RunSpec
 NAME = PACKAGE.name
 # They name and describe things, refuse them, or say where numbers come from. What reaches a result of that is part of the
 # fingerprint below: a backend's basis, and how a run's quantizers are described.
-DESCRIPTIONS = ("backends", "colours", "data", "models", "options", "quantizers", "registry", "sentences")
+DESCRIPTIONS = ("backends", "colours", "data", "models", "options", "quantizers", "registry", "sentences", "stages")
 NOT_NUMBERS = frozenset(
     f"{NAME}.{module}"
     for module in (*(f"specs.{name}" for name in DESCRIPTIONS), "core.errors", "core.paths", "results.provenance")

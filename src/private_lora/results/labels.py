@@ -9,6 +9,7 @@ import pandas as pd
 
 from private_lora.specs import quantizers
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
+from private_lora.specs.stages import STAGES
 
 SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantizers.PAIRS.values()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
@@ -16,7 +17,6 @@ DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
 # How the calls of layers with the same input are arranged: by the value of the column `inputs`.
 CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size", "loopback", "layer", "block")
 
 
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,7 @@ class BackendDescriptor:
     path: `module:class`. kind: `matmul` follows `backends.contract`; a `trainer` runs a whole training loop of its own.
     quantized: False only for float32, which has no bit-width. encrypted: a run of it must count encrypted products or fails.
     basis: `measured` or `simulated`, printed in every table. label, colour: in figures. options: model of what its class takes.
-    one_bit_width: activations and weights have the same.
+    one_bit_width: activations and weights have the same. result_bits: that it keeps of a product's sums, if not all.
     """
 
     name: str
@@ -45,6 +45,7 @@ class BackendDescriptor:
     devices: tuple[str, ...] = ("cpu",)
     options: type[BaseModel] = NoOptions
     one_bit_width: bool = False
+    result_bits: int | None = None
 
     @property
     def remote(self) -> bool:
@@ -101,6 +102,7 @@ BUILT_IN = (
         SKY,
         basis="simulated",
         options=GlweSimulatedOptions,
+        result_bits=27,
     ),
     BackendDescriptor(
         "glwe",
@@ -109,6 +111,7 @@ BUILT_IN = (
         VERMILLION,
         encrypted=True,
         devices=("cpu", "cuda"),
+        result_bits=27,
     ),
     BackendDescriptor(
         "concrete_ml",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.specs.backends import BACKENDS
+from private_lora.specs.backends import BACKENDS, BUILT_IN
 from private_lora.specs.fields import MAX_BITS, MIN_BITS
 from private_lora.specs.sentences import check_keys, sentence
 
@@ -71,6 +71,17 @@ class Spec(Model):
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
 
+def options_by_backend(schema: dict) -> None:
+    """Add to a JSON Schema what each backend takes as `backend_options`."""
+    schema["allOf"] = [
+        {
+            "if": {"properties": {"backend": {"const": backend.name}}},
+            "then": {"properties": {"backend_options": backend.options.model_json_schema()}},
+        }
+        for backend in BUILT_IN
+    ]
+
+
 def check_backend(name: str, device: str, options: dict) -> None:
     """Nothing; raises UserError on a device that a (known) backend does not have, or options that it does not take."""
     backend = BACKENDS[name]
@@ -95,4 +106,14 @@ def check_bits(backend: str, activation_bits: int | None, weight_bits: int | Non
         raise UserError(
             f"backend {backend!r} has one bit-width for activations and weights: activation_bits {activation_bits} and "
             f"weight_bits {weight_bits} must be equal"
+        )
+
+
+def check_range(backend: str, activation_bits: int | None, weight_bits: int | None) -> None:
+    """Nothing; raises UserError when a single product of the largest quantized values is more than a backend keeps of a sum."""
+    kept = BACKENDS[backend].result_bits
+    if kept and (2 ** (weight_bits - 1) - 1) * 2 ** (activation_bits - 1) >= 2 ** (kept - 1):
+        raise UserError(
+            f"{backend} keeps {kept} bits of a result, and activations of {activation_bits} bits times weights of "
+            f"{weight_bits} need more: use fewer bits"
         )

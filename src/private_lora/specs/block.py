@@ -12,7 +12,7 @@ from private_lora.core.names import check_name
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.base import Spec, check_backend
 from private_lora.specs.fields import MAX_BITS, Bits, NotNegative, Positive
-from private_lora.specs.grouping import groups, joint_name
+from private_lora.specs.grouping import SHARED_INPUTS, groups, joint_name
 from private_lora.specs.sentences import check_keys, valid
 
 
@@ -91,8 +91,10 @@ class BlockSpec(Spec):
             raise UserError(f"{name} multiplies integers of at most {most} bits: take fewer bits, or leave it out")
 
     def groups(self) -> list[list[str]]:
-        """Names of the layers that are one product, for each product."""
-        return groups(self.layers, self.share_inputs)
+        """Names of the layers that are one product, for each product; the same in whatever order the layers are listed."""
+        first = [name for shared in SHARED_INPUTS for name in shared if name in self.layers]
+        names = [*first, *(name for name in self.layers if name not in first)] if self.share_inputs else self.layers
+        return groups(names, self.share_inputs)
 
     def products(self) -> dict[tuple[int, int], list[tuple[str, str]]]:
         """(layer, direction) of all products by their (inputs, outputs); layers that are one product are joined by `+`."""

@@ -8,12 +8,11 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from typing_extensions import TypedDict
 
 from private_lora.specs.base import Spec
-from private_lora.specs.fields import Number, Positive
+from private_lora.specs.fields import Bandwidth, Positive, Quantity
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 from private_lora.specs.sentences import check_keys, known_name, unique
 
 Name = Annotated[str, Field(min_length=1)]
-Price = Annotated[Number, Field(ge=0)]
 Model = Annotated[str, AfterValidator(known_name("architecture", (*ARCHITECTURES, *BUILT_IN_MODELS)))]
 
 
@@ -23,8 +22,8 @@ class Network(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: Name
-    bandwidth_bits_per_s: Annotated[Number, Field(ge=1)]
-    latency_s: Annotated[Number, Field(ge=0)]
+    bandwidth_bits_per_s: Bandwidth
+    latency_s: Quantity
 
 
 class Prices(TypedDict):
@@ -33,21 +32,21 @@ class Prices(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     currency: Name
-    worker_per_hour: Price
-    client_per_hour: Price
-    traffic_per_gb: Price
+    worker_per_hour: Quantity
+    client_per_hour: Quantity
+    traffic_per_gb: Quantity
     note: Name
 
 
 class CostSpec(Spec):
     """What the cost model predicts: steps of `models` at `tokens` over `networks`, with each number of `workers`."""
 
-    models: Annotated[list[Model], AfterValidator(unique)]
+    models: Annotated[list[Model], BeforeValidator(unique)]
     """architectures"""
-    tokens: Annotated[list[Positive], AfterValidator(unique)]
+    tokens: Annotated[list[Positive], BeforeValidator(unique)]
     """of a step"""
     networks: list[Annotated[Network, BeforeValidator(lambda n: check_keys(n, Network.__annotations__))]]
-    workers: Annotated[list[Positive], Field(min_length=1), AfterValidator(unique)]
+    workers: Annotated[list[Positive], Field(min_length=1), BeforeValidator(unique)]
     """the outputs of every product are split evenly over so many"""
     prices: Annotated[Prices, BeforeValidator(lambda p: check_keys(p, Prices.__annotations__))]
     """assumed; they change predictions, and no measurement"""

@@ -10,13 +10,14 @@ class DataDescriptor:
     """What may be said about a data source without importing it.
 
     module: has `validate(options)` and `examples(options, split, seed)`. text: what it gives. options: their types by name.
-    is_local: its examples can be counted before any job, without a network.
+    has_answers: whether its examples may have an answer to compare with. is_local: they can be counted before any job.
     """
 
     name: str
     module: str
     text: str
     options: dict[str, type] = field(default_factory=dict)
+    has_answers: bool = True
     is_local: bool = True
 
 
@@ -28,7 +29,11 @@ DATASETS = {
     for descriptor in (
         DataDescriptor("math_problems", f"{_SOURCES}.math_problems", "generated math word problems with worked answers"),
         DataDescriptor(
-            "codebase", f"{_SOURCES}.codebase", "source files in chunks", {"directory": str, "chunk_characters": int}
+            "codebase",
+            f"{_SOURCES}.codebase",
+            "source files in chunks",
+            {"directory": str, "chunk_characters": int},
+            has_answers=False,
         ),
         DataDescriptor(
             "jsonl",
@@ -44,7 +49,11 @@ DATASETS = {
             is_local=False,
         ),
         DataDescriptor(
-            "random_tokens", f"{_SOURCES}.random_tokens", "rows of random tokens, to measure cost alone", is_local=False
+            "random_tokens",
+            f"{_SOURCES}.random_tokens",
+            "rows of random tokens, to measure cost alone",
+            has_answers=False,
+            is_local=False,
         ),
     )
 }

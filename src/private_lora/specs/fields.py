@@ -10,8 +10,17 @@ MIN_BITS, MAX_BITS = 2, 16
 
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
-# A whole number stays one, so that the canonical JSON, and with it the digest, is that of what was given.
-Number = Annotated[float, WrapValidator(lambda value, check: (check(value), value)[1])]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
 ConstantRows = Literal["exact", "reference"]
 Weights = Literal["pretrained", "random"]
+
+
+def _number(**limits: float):
+    """A finite number within limits. A whole one stays one: the canonical JSON, and so the digest, is of what was given."""
+    return Annotated[float, Field(**limits), WrapValidator(lambda value, check: (check(value), value)[1])]
+
+
+Quantity = _number(ge=0)
+Share = _number(ge=0, le=1)
+Bandwidth = _number(ge=1)
+Log2Probability = _number(le=-1)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from private_lora.specs.backends import BACKENDS
-from private_lora.specs.base import Spec, check_backend, check_bits
+from private_lora.specs.base import Spec, check_backend, check_bits, options_by_backend
 from private_lora.specs.fields import Bits, NotNegative, Positive
 from private_lora.specs.sentences import known_name, valid
 
 
 class LayerSpec(Spec):
     """One latency measurement: an encrypted linear layer of `inputs` x `outputs` on `rows` rows, stage by stage."""
+
+    model_config = ConfigDict(json_schema_extra=options_by_backend)
 
     run_id: str
     backend: Annotated[str, AfterValidator(known_name("backend", BACKENDS))]

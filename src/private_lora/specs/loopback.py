@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.specs.backends import remote_backends
 from private_lora.specs.base import Spec
-from private_lora.specs.fields import Number, Positive
+from private_lora.specs.fields import Bandwidth, Positive, Quantity
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.run import RunSpec
@@ -31,9 +31,9 @@ class LoopbackSpec(Spec):
     """Freivalds' check of every exact answer"""
     rows_per_question: Positive | None = None
     """tokens of one question, spread over a layer's workers; none: all"""
-    bandwidth_bits_per_s: Annotated[Number, Field(ge=1)] | None = None
+    bandwidth_bits_per_s: Bandwidth | None = None
     """of a link before every worker; none: loopback itself"""
-    latency_s: Annotated[Number, Field(ge=0)] = 0.0
+    latency_s: Quantity = 0.0
     """of that link, there and back"""
     stage: str = "loopback"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from private_lora.specs.fields import NotNegative, Number
+from private_lora.specs.fields import Log2Probability, NotNegative, Quantity
 
 
 class NoOptions(BaseModel):
@@ -18,7 +18,7 @@ class NoOptions(BaseModel):
 class PackedOptions(NoOptions):
     """Of token-packed RLWE."""
 
-    failure_log2: Annotated[Number, Field(le=-1)] = -64
+    failure_log2: Log2Probability = -64
     """log2 of the largest allowed probability that a value decrypts wrongly"""
     security: Literal["classical", "quantum"] = "classical"
     """table of caps on log2 Q"""
@@ -41,7 +41,7 @@ class PackedSimulatedOptions(PackedApproxOptions):
 class GlweSimulatedOptions(NoOptions):
     """Of the simulation of `glwe`."""
 
-    noise_std: Annotated[Number, Field(ge=0)] = 19.05
+    noise_std: Quantity = 19.05
     """in units of the integer product"""
     seed: NotNegative = 0
     """of the noise, which protects nothing; a run gives its own"""

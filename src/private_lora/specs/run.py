@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
-from private_lora.specs.base import Spec, check_backend, check_bits
+from private_lora.specs.base import Spec, check_backend, check_bits, check_range, options_by_backend
 from private_lora.specs.data import DATASETS
-from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Number, Positive, Weights
+from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Positive, Quantity, Share, Weights
 from private_lora.specs.models import ARCHITECTURES
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.sentences import known_name, valid
@@ -18,6 +18,8 @@ from private_lora.specs.sentences import known_name, valid
 
 class RunSpec(Spec):
     """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike."""
+
+    model_config = ConfigDict(json_schema_extra=options_by_backend)
 
     run_id: str
     """name of the run"""
@@ -61,17 +63,17 @@ class RunSpec(Spec):
     """only the model's first so many transformer blocks"""
     lora_rank: Positive = 8
     """rank of the adapter"""
-    lora_alpha: Annotated[Number, Field(ge=0)] = 32
+    lora_alpha: Quantity = 32
     """the adapter is scaled by alpha / rank"""
-    lora_dropout: Annotated[Number, Field(ge=0, le=1)] = 0.01
+    lora_dropout: Share = 0.01
     """share of the adapter's inputs that are dropped in training"""
-    learning_rate: Annotated[Number, Field(ge=0)] = 2e-3
+    learning_rate: Quantity = 2e-3
     """peak learning rate"""
-    weight_decay: Annotated[Number, Field(ge=0)] = 0.01
+    weight_decay: Quantity = 0.01
     """of AdamW"""
     warmup_steps: NotNegative = 10
     """steps until the peak learning rate"""
-    max_grad_norm: Annotated[Number, Field(ge=0)] = 1.0
+    max_grad_norm: Quantity = 1.0
     """gradients are clipped to this norm"""
     lr_schedule: Literal["linear", "constant"] = "linear"
     """after the warm-up: linear (to zero at the last step) or constant"""
@@ -100,6 +102,7 @@ class RunSpec(Spec):
     def _can_be_run(self) -> Self:
         valid(check_backend, self.backend, self.device, self.backend_options)
         valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
+        valid(check_range, self.backend, self.activation_bits, self.weight_bits)
         valid(self._check_model)
         valid(self._check_trainer)
         return self
@@ -110,8 +113,13 @@ class RunSpec(Spec):
                 f"{self.model} is an architecture without weights and tokenizer: it takes weights: random and "
                 "data: random_tokens; for the real model give its directory or hub id"
             )
-        if self.data == "random_tokens" and self.generate_examples:
-            raise UserError("random_tokens has no problems to answer: set generate_examples to 0")
+        if self.generate_examples and not DATASETS[self.data].has_answers:
+            raise UserError(f"{self.data} has no problems to answer: set generate_examples to 0")
+        if self.generate_examples > self.eval_examples:
+            raise UserError(
+                f"generate_examples: {self.generate_examples} are more than the {self.eval_examples} held-out examples of "
+                "eval_examples, of which they are the first"
+            )
 
     def _check_trainer(self) -> None:
         if BACKENDS[self.backend].kind == "trainer" and (self.recompute or self.blocks):

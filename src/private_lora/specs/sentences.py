@@ -94,9 +94,9 @@ def check_keys(mapping, known: Iterable[str]):
     return mapping
 
 
-def unique(values: list) -> list:
+def unique(values):
     """The list; raises what pydantic reports with its path when something is in it twice."""
-    if any(value in values[:i] for i, value in enumerate(values)):
+    if isinstance(values, list) and any(value in values[:i] for i, value in enumerate(values)):
         raise PydanticCustomError("not_unique", "{text}", {"text": f"must not list anything twice, as {values!r} does"})
     return values
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.specs.backends import BACKENDS, remote_backends
-from private_lora.specs.base import Spec, check_backend, check_bits
+from private_lora.specs.base import Spec, check_backend, check_bits, check_range, options_by_backend
 from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Positive, Weights
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.quantizers import WEIGHT_QUANTIZERS
@@ -26,6 +26,8 @@ def check_remote(backend: str) -> None:
 
 class WorkerSpec(Spec):
     """Which layers of which model a worker holds, and how it quantizes them. Fields as in `RunSpec`."""
+
+    model_config = ConfigDict(json_schema_extra=options_by_backend)
 
     model: str
     """built-in name, local directory or hub id, as of the run"""
@@ -61,6 +63,7 @@ class WorkerSpec(Spec):
         valid(check_remote, self.backend)
         valid(check_backend, self.backend, self.device, self.backend_options)
         valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
+        valid(check_range, self.backend, self.activation_bits, self.weight_bits)
         try:
             parse_ranges(self.layers)
         except UserError as error:

@@ -20,9 +20,9 @@ from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import LoopbackSpec
 from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
+from private_lora.specs.stages import FINE_TUNING, STAGES
+from private_lora.study.checks import check_fits_model, check_workers
 
-# In the order in which their rows are collected; each is a section of the configuration.
-STAGES = ("sweep", "codebase", "inflation", "encrypted", "packed", "full_size")
 MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
 
 
@@ -33,7 +33,7 @@ class Study:
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
     runs, loopbacks, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
-    memory_mb: by backend, and `default`.
+    memory_mb: by stage and backend, and `default`.
     """
 
     results: Path
@@ -49,18 +49,22 @@ class Study:
     memory_mb: dict[str, int]
 
     def memory_of(self, spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> int:
-        """Megabytes to reserve for a job."""
-        if spec.stage == "full_size" and spec.model not in BUILT_IN_MODELS:
-            return self.memory_mb["full_size"]
-        name = spec.stage if isinstance(spec, (BlockSpec, LoopbackSpec)) else spec.backend
-        return self.memory_mb.get(name, self.memory_mb["default"])
+        """Megabytes to reserve for a job: the most that is said of its stage and its backends, or else the default."""
+        if isinstance(spec, BlockSpec):
+            names = [spec.stage, *(backend["name"] for backend in spec.backends)]
+        else:
+            run = spec.run if isinstance(spec, LoopbackSpec) else spec
+            names = [spec.stage, run.backend]
+            if spec.stage == "full_size" and run.model in BUILT_IN_MODELS:
+                names.remove("full_size")  # whose models these are not
+        return max((self.memory_mb[name] for name in names if name in self.memory_mb), default=self.memory_mb["default"])
 
 
 def expand_runs(config: dict) -> dict[str, RunSpec]:
     """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run."""
     return _by_id(
         (where, spec)
-        for stage in STAGES
+        for stage in FINE_TUNING
         for where, group in _groups(config, stage)
         for spec in _in_group(where, _group_runs(config, stage, group))
     )
@@ -109,6 +113,9 @@ def relative(paths: list[Path]) -> list[str]:
 
 
 def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
+    """Groups of a stage, with their paths; none of a stage that `stages` leaves out."""
+    if section not in config.get("stages", STAGES):
+        return []
     return [(f"{section}.groups[{i}]", group) for i, group in enumerate(config[section]["groups"])]
 
 
@@ -149,7 +156,9 @@ def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
         quantizations = _quantizations(config, group, backend["name"])
         for quantization, seed, blocks in itertools.product(quantizations, seeds, group.get("blocks", [None])):
             values = common | quantization | {"seed": seed, "blocks": blocks}
-            yield RunSpec.from_dict(values | {"run_id": run_id(values)})
+            spec = RunSpec.from_dict(values | {"run_id": run_id(values)})
+            check_fits_model(spec)
+            yield spec
 
 
 def _group_loopbacks(config: dict, group: dict) -> Iterator[LoopbackSpec]:
@@ -160,7 +169,9 @@ def _group_loopbacks(config: dict, group: dict) -> Iterator[LoopbackSpec]:
         how["workers"] = [str(layers) for layers in arrangement["workers"]]
         named = runs | {"variant": " ".join(v for v in (group.get("variant"), arrangement["name"]) if v)}
         for run in _group_runs(config, "loopback", named):
-            yield LoopbackSpec.from_dict(how | {"run_id": run.run_id, "run": run.to_dict()})
+            spec = LoopbackSpec.from_dict(how | {"run_id": run.run_id, "run": run.to_dict()})
+            check_workers(spec)
+            yield spec
 
 
 def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:

@@ -25,8 +25,8 @@ def test_one_job_for_each_run_of_the_grid(tree, name):
 
 
 def test_gpu_study_is_planned_without_a_gpu(tree):
-    study = load_study([ROOT / "config/gpu.yaml"])
-    jobs = tree.jobs("config/gpu.yaml")
+    study = load_study([ROOT / "config/studies/gpu.yaml"])
+    jobs = tree.jobs("config/studies/gpu.yaml")
     assert jobs["block"] == len(study.blocks) == 6
     assert not {"finetune", "loopback", "layer"} & set(jobs)
     published = {f"table_{name}" for name in study.tables} | {f"figure_{name}" for name in study.figures}

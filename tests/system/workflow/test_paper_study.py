@@ -1,4 +1,4 @@
-"""config/paper.yaml: planned without network or weights, and run for real with small models where the hub's would stand."""
+"""The study of the paper: planned without network or weights, run for real with small models where the hub's would stand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from private_lora.results.reader import Data
 from private_lora.results.recorder import collect
 from private_lora.study.config import load_study, read_yaml
 
-PAPER = ROOT / "config/paper.yaml"
+PAPER = ROOT / "config/studies/paper.yaml"
 LLAMA, GPT2 = "meta-llama/Llama-3.2-1B", "openai-community/gpt2"
 SHORT = {"steps": 2, "train_examples": 8, "eval_examples": 2, "eval_every": 0}
 BOTH = ("loss", "perplexity", "loss_without_padding", "perplexity_without_padding")
@@ -37,7 +37,7 @@ def paper():
 def test_the_plan_needs_neither_network_nor_weights(tree, paper, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty cache"))
-    jobs = tree.jobs("config/paper.yaml")
+    jobs = tree.jobs("config/studies/paper.yaml")
     assert jobs["finetune"] == len(paper.runs) == 13
     assert not {"layer", "block"} & set(jobs)
     assert {rule for rule in jobs if rule.startswith("table_")} == {f"table_{name}" for name in paper.tables}

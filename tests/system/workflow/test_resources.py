@@ -41,7 +41,7 @@ def test_what_takes_all_cores_has_its_node_to_itself(smoke):
 
 
 def test_a_gpu_is_asked_for_where_the_device_is_one(tree, smoke):
-    blocks = [job for job in planned(tree, "config/gpu.yaml", "--cores", "64") if job["rule"] == "block"]
+    blocks = [job for job in planned(tree, "config/studies/gpu.yaml", "--cores", "64") if job["rule"] == "block"]
     assert blocks
     assert {job["gpu"] for job in blocks} == {"1"}
     assert {job.get("gpu", "0") for job in smoke} == {"0"}

@@ -11,8 +11,8 @@ from private_lora.results.fingerprints import fingerprint
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
+from private_lora.specs.stages import STAGES
 from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
-from private_lora.study.grid import STAGES
 
 LAYERS = {"q": [8, 8], "k": [8, 4], "v": [8, 4], "o": [8, 8], "gate": [8, 12], "up": [8, 12], "down": [12, 8]}
 
@@ -21,7 +21,7 @@ LAYERS = {"q": [8, 8], "k": [8, 4], "v": [8, 4], "o": [8, 8], "gate": [8, 12], "
 def config():
     """The default configuration with empty grids."""
     empty = copy.deepcopy(read_yaml(DEFAULTS))
-    for section in (*STAGES, "layer", "block"):
+    for section in STAGES:
         empty[section]["groups"] = []
     return empty
 
@@ -58,7 +58,7 @@ def test_default_study_measures_the_small_model_whose_whole_steps_it_measures():
 
 
 def test_gpu_study_measures_every_product_on_the_gpu_and_nothing_else():
-    study = load_study([DEFAULTS.parent / "gpu.yaml"])
+    study = load_study([DEFAULTS.parent / "studies/gpu.yaml"])
     assert not study.runs and not study.layers
     assert {b.device for b in study.blocks.values()} == {"cuda"}
     (glwe,) = [b for b in study.blocks.values() if b.backends == [{"name": "glwe"}]]

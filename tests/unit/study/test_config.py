@@ -13,8 +13,9 @@ from private_lora.results.fingerprints import fingerprint, source_files
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.run import RunSpec
+from private_lora.specs.stages import STAGES
 from private_lora.study.config import DEFAULTS, ROOT, load_study, merge, read_yaml, study_of
-from private_lora.study.grid import STAGES, input_files
+from private_lora.study.grid import input_files
 
 PAIR = {"activations": "dynamic_per_token", "weights": "static_per_channel"}
 
@@ -28,7 +29,7 @@ def defaults():
 def config(defaults):
     """The default configuration with empty grids, to be filled by a test."""
     empty = copy.deepcopy(defaults)
-    for section in (*STAGES, "layer", "block"):
+    for section in STAGES:
         empty[section]["groups"] = []
     return empty
 
@@ -68,7 +69,7 @@ def test_twins_differ_in_nothing_but_the_backend(defaults):
 
 
 def test_every_repository_configuration_is_valid_but_for_missing_records():
-    for path in sorted((ROOT / "config").glob("*.yaml")):
+    for path in sorted((ROOT / "config").rglob("*.yaml")):
         if path.name != "recorded.yaml":
             study = load_study([path])
             assert study.runs or study.loopbacks or study.blocks
@@ -280,3 +281,13 @@ def test_parsing_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_only_the_stages_that_a_study_names_run(config):
+    config["layer"]["groups"] = [{"backends": ["integer"], "shapes": [{"rows": 1, "inputs": 4, "outputs": 4}]}]
+    config["stages"] = ["layer"]
+    study = study_of(sweep(config))
+    assert study.layers and not study.runs
+    del config["stages"]  # all
+    assert study_of(config).runs
+    assert "stages[0]" in refused(config | {"stages": ["sweeep"]})
