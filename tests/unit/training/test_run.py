@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from slow_tests import slow, slow_but
 
 from private_lora.models.load import load_base
 from private_lora.specs.backends import BACKENDS
@@ -26,7 +27,7 @@ def values(rows, metric, phase):
     return [float(r["value"]) for r in rows if r["metric"] == metric and r["phase"] == phase]
 
 
-@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize("name", slow_but(("float", "integer"), CLEAR))
 def test_a_run_writes_records_sidecar_and_an_adapter_that_plain_peft_loads(name, make_spec, tmp_path):
     from peft import PeftModel
 
@@ -77,8 +78,17 @@ def test_sixteen_bit_curve_follows_the_float_one(make_spec, tmp_path):
     assert curves["integer"] == pytest.approx(curves["float"], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["integer", "glwe_simulated"])
-@pytest.mark.parametrize("stop", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        ("integer", 3),  # between two checkpoints
+        ("glwe_simulated", 4),  # right after one
+        slow("integer", 1),
+        slow("integer", 4),
+        slow("glwe_simulated", 1),
+        slow("glwe_simulated", 3),
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_curve(name, stop, make_spec, tmp_path):
     spec = make_spec(backend=name, lora_dropout=0.1, eval_every=2)
     whole = prepare(spec, tmp_path / "whole")
