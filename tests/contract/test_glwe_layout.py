@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from slow_tests import slow
 
 from private_lora.backends import load
 from private_lora.backends.contract import pack, unpack
@@ -32,7 +33,7 @@ def exchanged(keys, rows, inputs, outputs):
     return *(bytes(unpack(message.to_bytes(), 3)[2]) for message in (question, answer)), plan.parameters
 
 
-@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (3, 20, 7), (1, 2048, 2), (2, 2049, 3), (1, 5, 2050)])
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (3, 20, 7), (1, 2048, 2), (2, 2049, 3), slow(1, 5, 2050)])
 def test_what_the_extension_writes_is_accepted_for_its_own_sizes_alone(keys, rows, inputs, outputs):
     question, answer, parameters = exchanged(keys, rows, inputs, outputs)
     check_question(question, rows, inputs, parameters)

@@ -118,6 +118,7 @@ def test_a_checkpoint_that_cannot_be_written_warns_and_the_last_one_stays(
     assert (again.losses, again.held_out, again.optimizer_steps) == (whole.losses, whole.held_out, {STEPS})
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written_are_had_from_the_same_command_later(
     small_spec, whole, small_held, local_worker, small_disk, tmp_path
 ):
@@ -138,6 +139,7 @@ def test_results_that_cannot_be_written_are_had_from_the_same_command_later(
     assert sorted(path.name for path in out.parent.iterdir()) == ["adapter", "records.csv", "sidecar.json"]
 
 
+@pytest.mark.slow
 def test_without_room_for_any_file_the_run_can_be_had_again_from_the_start(
     small_spec, whole, small_held, local_worker, tmp_path
 ):

@@ -11,6 +11,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from slow_tests import slow, slow_but
 from small_run import (
     HURRIED,
     IN_EVALUATION,
@@ -142,6 +143,7 @@ def test_a_replica_carries_on_for_a_worker_that_is_killed(kill, small_spec, whol
         assert not place.report()["dropped"]
 
 
+@pytest.mark.slow
 def test_a_replica_carries_on_for_a_worker_that_hangs(small_spec, whole, workers, tmp_path):
     def hang():
         workers[0].send(signal.SIGSTOP)
@@ -156,7 +158,7 @@ def test_a_replica_carries_on_for_a_worker_that_hangs(small_spec, whole, workers
         workers[0].send(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("deadlines", [2, 10])
+@pytest.mark.parametrize("deadlines", [2, slow(10)])
 def test_a_worker_that_hangs_is_waited_for(deadlines, small_spec, whole, workers, tmp_path):
     """Even longer than the number of times that it answers one and the same request: what it did not answer does not count."""
 
@@ -208,30 +210,37 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+def come_back_changed(worker, change, other_model):
+    flags = ("--backend", "packed", "--activation-bits", "8", "--weight-bits", "4") if change == "bits" else ()
+    worker.replaced(*flags, model=other_model if change == "model" else None)
+
+
+@pytest.mark.parametrize("change", slow_but(["bits"], CHANGES))
 def test_a_worker_that_comes_back_changed_is_dropped(
     change, small_spec, whole, workers, other_model, caplog, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(connection_module, "REST_S", 0.01)  # it is to be asked again before the run is over
-    flags = ("--backend", "packed", "--activation-bits", "8", "--weight-bits", "4") if change == "bits" else ()
-
-    def changed():
-        workers[0].replaced(*flags, model=other_model if change == "model" else None)
-
     both = [one.address for one in workers]
-    with place_of(both, PATIENT, IN_SECOND_STEP, changed) as place:
-        _, result = trained(small_spec, tmp_path / "with", place)
+    with place_of(both, PATIENT, IN_SECOND_STEP, lambda: come_back_changed(workers[0], change, other_model)) as place:
+        _, result = trained(small_spec, tmp_path, place)
         assert result == whole
         assert counters_of(place).round_trips == QUESTIONS
         assert list(place.report()["dropped"]) == [str(workers[0].address)]
     assert any(all(part in message for part in CHANGES[change]) for message in caplog.messages)
-    workers[0].replaced()
-    # Without the other one, the run stops; and goes on with it.
-    with place_of(both[:1], PATIENT, IN_SECOND_STEP, changed) as place, pytest.raises(Interrupted) as caught:
-        trained(small_spec, tmp_path / "without", place)
+    workers[0].kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_run_stops_without_another_worker_and_goes_on_with_it(change, small_spec, whole, workers, other_model, tmp_path):
+    def act():
+        come_back_changed(workers[0], change, other_model)
+
+    with place_of([workers[0].address], PATIENT, IN_SECOND_STEP, act) as place, pytest.raises(Interrupted) as caught:
+        trained(small_spec, tmp_path, place)
     one_sentence(caught.value, "no worker is left for layer model.layers.", str(workers[0].address), *CHANGES[change])
-    assert the_checkpoint(tmp_path / "without")["step"] == 1
-    with place_of(both[1:]) as place:
-        _, result = trained(small_spec, tmp_path / "without", place)
+    assert the_checkpoint(tmp_path)["step"] == 1
+    with place_of([workers[1].address]) as place:
+        _, result = trained(small_spec, tmp_path, place)
     assert (result.losses, result.held_out, result.optimizer_steps) == (whole.losses, whole.held_out, {STEPS})
     workers[0].kill()

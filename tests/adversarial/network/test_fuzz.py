@@ -112,7 +112,6 @@ def fuzzed(process, address, honest, fuzzing, count, batch, growth) -> None:
     assert honest.is_served(address)
 
 
-@pytest.mark.slow
 def test_altered_messages_to_packed_get_a_status_and_change_nothing(worker_process, fuzz_messages):
     held, honest = held_and_honest("model.layers.0.self_attn.o_proj forward")
     names = list(held.products)

@@ -95,7 +95,6 @@ def small_held(name, weight):
     return Held(settings, backend, {PRODUCT: HeldProduct(PRODUCT, b"", "{}", backend.server(plan, weight))})
 
 
-@pytest.mark.slow
 def test_glwe_questions_need_the_public_material_of_their_own_session(glwe):
     worker, one = glwe
     x, data = one.question(rows=1)

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from liars import asked_of, asker_of, flips_any_bit, liar_and_honest, lying, rows, truth, two_layers, zeros
+from slow_tests import slow
 from small_run import address_of, one_sentence, place_of, the_checkpoint, trained
 
 from private_lora.backends import load
@@ -141,7 +142,7 @@ def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(
         assert len(kind) == len(distinct) == 90 + counters.rejected_answers
 
 
-@pytest.mark.parametrize("name", ["packed", "glwe"])
+@pytest.mark.parametrize("name", ["packed", slow("glwe")])
 def test_the_same_question_has_the_same_answer_whenever_and_whoever_is_asked(name, tiny_llama_directory, local_worker):
     spec = WorkerSpec(model=str(tiny_llama_directory), backend=name, layers="0", activation_bits=7, weight_bits=7)
     with local_worker(spec) as one, local_worker(spec) as other:

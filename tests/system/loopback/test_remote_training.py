@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 import torch
+from slow_tests import slow, slow_but
 
 from private_lora.backends import load
 from private_lora.core.errors import Interrupted, UserError
@@ -80,7 +81,7 @@ def small(make_spec, name):
     return make_spec(backend=name, steps=3)
 
 
-@pytest.mark.parametrize("name", REMOTE)
+@pytest.mark.parametrize("name", slow_but(("packed", "packed_approx"), REMOTE))
 def test_a_run_through_a_worker_is_the_run_in_process(name, make_spec, workers_of, tmp_path):
     spec = small(make_spec, name)
     place, running = workers_of(spec)
@@ -103,7 +104,9 @@ def test_a_run_through_a_worker_is_the_run_in_process(name, make_spec, workers_o
 
 
 @pytest.mark.parametrize(
-    ("layers", "rows"), [(("",), None), (("0", "1"), None), (("0", "1", "0"), 17), (("0", "1", "0-1"), 40)], ids=str
+    ("layers", "rows"),
+    [slow(("",), None), slow(("0", "1"), None), (("0", "1", "0"), 17), slow(("0", "1", "0-1"), 40)],
+    ids=str,
 )
 def test_shards_replicas_and_parts_of_batches_change_no_bit(layers, rows, make_spec, workers_of, tmp_path):
     spec = make_spec(backend="packed", steps=3)
@@ -195,7 +198,7 @@ def test_static_ranges_need_the_weights_and_are_refused(make_spec, workers_of, t
         prepare(spec, tmp_path, place)
 
 
-@pytest.mark.parametrize("name", ["packed", "packed_approx", "float"])
+@pytest.mark.parametrize("name", ["packed", slow("packed_approx"), slow("float")])
 def test_the_client_holds_no_weight_of_a_linear_layer(name, make_spec, tmp_path):
     """Neither as it was, nor quantized, nor transposed: every array and tensor that this process can reach is looked at."""
     spec = make_spec(backend=name, steps=1, eval_examples=0)

@@ -149,6 +149,7 @@ def test_the_same_runs_are_planned_for_a_local_model(small, paper, monkeypatch):
     assert small.jobs("small.yaml")["finetune"] == len(paper.runs)
 
 
+@pytest.mark.slow
 def test_the_study_runs_for_real(small, monkeypatch):
     token = "integer_dynamic-token_static-channel_8bit_seed0"
     models = {"sweep_models-llama_float_seed0": "llama", f"sweep_models-llama_{token}": "llama"}

@@ -7,6 +7,7 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from slow_tests import slow
 
 from private_lora.backends.clear.arithmetic import int8_is_fast
 from private_lora.backends.packed import exact as packed
@@ -72,7 +73,7 @@ def test_every_layer_and_direction_has_its_stages_and_checked_answers(name, tmp_
     assert set(sidecar["parameters"].get(name, {})) == (set() if name in PLAINTEXT else {"24x24", "24x3", "3x24"})
 
 
-@pytest.mark.parametrize("name", ["packed", "packed_approx", "glwe"])
+@pytest.mark.parametrize("name", ["packed", "packed_approx", slow("glwe")])
 def test_bytes_are_lengths_of_the_messages_that_were_sent(name, tmp_path, monkeypatch):
     backend = block_bench.load(name)
     kind = type(backend.client(backend.plan(np.ones((24, 3), np.int8), 7)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from slow_tests import slow_but
 from transformers import AutoModelForCausalLM
 
 from private_lora.core.errors import UserError
@@ -13,7 +14,7 @@ from private_lora.training.loop import prepare, train_step
 BUILT_IN = ["nano", "mini-llama-outlier"]
 
 
-@pytest.fixture(params=["llama", "gpt2", *BUILT_IN])
+@pytest.fixture(params=slow_but(("llama", "gpt2"), ["llama", "gpt2", *BUILT_IN]))
 def model_name(request, tiny_llama_directory, tiny_gpt2_directory):
     return {"llama": str(tiny_llama_directory), "gpt2": str(tiny_gpt2_directory)}.get(request.param, request.param)
 

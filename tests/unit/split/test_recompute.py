@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from slow_tests import slow
 
 from private_lora.training.loop import prepare, train_step
 
@@ -17,9 +18,23 @@ def two_steps(make_spec, directory, **fields):
     return rows, adapter, run.session.counters.products
 
 
-@pytest.mark.parametrize("model", ["llama", "gpt2"])
-@pytest.mark.parametrize("share_inputs", [True, False])
-@pytest.mark.parametrize("backend", ["float", "integer", "packed"])
+@pytest.mark.parametrize(
+    ("backend", "share_inputs", "model"),
+    [
+        ("float", False, "llama"),
+        ("integer", True, "gpt2"),
+        ("packed", True, "llama"),
+        slow("float", True, "llama"),
+        slow("float", True, "gpt2"),
+        slow("float", False, "gpt2"),
+        slow("integer", True, "llama"),
+        slow("integer", False, "llama"),
+        slow("integer", False, "gpt2"),
+        slow("packed", False, "llama"),
+        slow("packed", True, "gpt2"),
+        slow("packed", False, "gpt2"),
+    ],
+)
 def test_losses_adapter_and_calls_are_those_of_a_model_that_keeps_all(
     backend, share_inputs, model, make_spec, tmp_path, tiny_llama_directory, tiny_gpt2_directory
 ):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from slow_tests import slow_but
 
 from private_lora.backends import load
 from private_lora.core.errors import UserError
@@ -38,7 +39,7 @@ def affine(x, bits, axis, smallest):
     return values.astype(np.int64), scale, zero_point.astype(np.int64)
 
 
-@pytest.mark.parametrize("seed", range(LAYERS))
+@pytest.mark.parametrize("seed", slow_but(range(3), range(LAYERS)))
 def test_clear_layer_equals_the_published_formula_in_int64(seed):
     weight, x, bits = random_layer(seed)
     x_int, x_scale, x_zero = affine(x, bits, axis=1, smallest=0)
@@ -60,7 +61,7 @@ def test_clear_layer_equals_the_published_formula_in_int64(seed):
     np.testing.assert_allclose(theirs.y, accumulator * (x_scale * w_scale), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("seed", range(LAYERS))
+@pytest.mark.parametrize("seed", slow_but(range(3), range(LAYERS)))
 def test_clear_layer_equals_our_integer_backend(seed):
     weight, x, bits = random_layer(seed)
     ours_x = quantize_activations(x, bits, "dynamic_per_token", "reference")
@@ -165,6 +166,7 @@ def adapter(model):
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_model, layers", [(tiny_llama, 2 * 7 - 3), (tiny_gpt2, 2 * 4 - 1)])
 def test_clear_training_at_16_bits_follows_plain_lora(make_model, layers):
     # max_grad_norm is below the norms, so clipping acts; dropout is on, so the masks must be the same.
@@ -220,6 +222,7 @@ def test_encrypted_training_executes_circuits():
     assert torch.isfinite(loss)
 
 
+@pytest.mark.slow
 def test_wide_layers_take_the_glwe_path():
     spec = make_spec(steps=1, sequence_length=2, lora_dropout=0.0)
     expected = run_float(spec, tiny_llama(spec, hidden=512, heads=1))
@@ -249,6 +252,7 @@ def test_glwe_path_encrypts():
     assert np.isfinite(steps[0][1])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run():
     spec = make_spec()
     model = tiny_llama(spec)
@@ -272,6 +276,7 @@ def test_a_spec_it_cannot_run_is_refused_in_one_sentence(changes, message):
         make_spec(**changes)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -285,6 +290,7 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_importing_the_module_does_not_import_concrete_ml():
     code = "import sys, private_lora.training.concrete_ml.trainer; sys.exit('concrete.ml' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

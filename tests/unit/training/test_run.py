@@ -9,7 +9,9 @@ import time
 
 import pytest
 import torch
+from slow_tests import slow, slow_but
 
+from private_lora.core.errors import Interrupted
 from private_lora.models.load import load_base
 from private_lora.specs.backends import BACKENDS
 from private_lora.training.loop import prepare, train
@@ -26,7 +28,7 @@ def values(rows, metric, phase):
     return [float(r["value"]) for r in rows if r["metric"] == metric and r["phase"] == phase]
 
 
-@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize("name", slow_but(("float", "integer"), CLEAR))
 def test_a_run_writes_records_sidecar_and_an_adapter_that_plain_peft_loads(name, make_spec, tmp_path):
     from peft import PeftModel
 
@@ -77,8 +79,17 @@ def test_sixteen_bit_curve_follows_the_float_one(make_spec, tmp_path):
     assert curves["integer"] == pytest.approx(curves["float"], rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["integer", "glwe_simulated"])
-@pytest.mark.parametrize("stop", [1, 3, 4])
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        ("integer", 3),  # between two checkpoints
+        ("glwe_simulated", 4),  # right after one
+        slow("integer", 1),
+        slow("integer", 4),
+        slow("glwe_simulated", 1),
+        slow("glwe_simulated", 3),
+    ],
+)
 def test_an_interrupted_run_ends_with_the_same_curve(name, stop, make_spec, tmp_path):
     spec = make_spec(backend=name, lora_dropout=0.1, eval_every=2)
     whole = prepare(spec, tmp_path / "whole")
@@ -143,6 +154,17 @@ def test_a_diverged_run_is_a_result_and_says_so(make_spec, tmp_path):
     assert json.loads((tmp_path / "sidecar.json").read_text())["failure"]
 
 
+def test_results_that_cannot_be_written_are_had_from_the_same_call_later(make_spec, tmp_path, monkeypatch):
+    spec, out = make_spec(), tmp_path / "run" / "records.csv"
+    out.parent.write_text("a file where the directory should be")
+    with pytest.raises(Interrupted, match=r"cannot write the results to .*run: .*; run again when that is solved"):
+        finetune(spec, out, tmp_path / "checkpoints", progress=False)
+    out.parent.unlink()
+    monkeypatch.setattr("private_lora.training.loop.train_step", None)  # every step had been taken
+    assert finetune(spec, out, tmp_path / "checkpoints", progress=False)
+    assert len(values(read(out), "loss", "train")) == spec.steps
+
+
 def test_a_run_that_claims_encryption_and_counted_none_is_refused(make_spec, tmp_path):
     run = prepare(make_spec(backend="integer"), tmp_path)
     object.__setattr__(run.spec, "backend", "glwe")
@@ -161,10 +183,10 @@ def test_a_layer_that_could_overflow_is_named_before_any_step(make_spec, tmp_pat
     ("arguments", "message"),
     [
         (["--backend", "magic"], "unknown backend 'magic'"),
-        (["--activation-bits", "40"], "activation_bits must be a whole number from 2 to 16"),
+        (["--activation-bits", "40"], "activation_bits must be at most 16, not 40"),
         (["--model", "./no-such-directory"], "no-such-directory"),
         (["--data", "jsonl", "--data-options", '{"path": "no-such.jsonl"}'], "no-such.jsonl"),
-        (["--steps", "0"], "steps must be a whole number of at least 1"),
+        (["--steps", "0"], "steps must be at least 1, not 0"),
     ],
 )
 def test_bad_input_is_one_sentence_and_no_file(arguments, message, tmp_path, capsys):

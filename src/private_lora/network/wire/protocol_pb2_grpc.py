@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from private_lora.network.wire import protocol_pb2 as private__lora_dot_network_dot_protocol__pb2
+from private_lora.network.wire import protocol_pb2 as private__lora_dot_network_dot_wire_dot_protocol__pb2
 
 GRPC_GENERATED_VERSION = '1.71.2'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + f' but the generated code in private_lora/network/protocol_pb2_grpc.py depends on'
+        + f' but the generated code in private_lora/network/wire/protocol_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,23 +36,23 @@ class WorkerStub(object):
         """
         self.Open = channel.unary_unary(
                 '/private_lora.v1.Worker/Open',
-                request_serializer=private__lora_dot_network_dot_protocol__pb2.Hello.SerializeToString,
-                response_deserializer=private__lora_dot_network_dot_protocol__pb2.Welcome.FromString,
+                request_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Hello.SerializeToString,
+                response_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Welcome.FromString,
                 _registered_method=True)
         self.Accept = channel.stream_unary(
                 '/private_lora.v1.Worker/Accept',
-                request_serializer=private__lora_dot_network_dot_protocol__pb2.Part.SerializeToString,
-                response_deserializer=private__lora_dot_network_dot_protocol__pb2.Accepted.FromString,
+                request_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.SerializeToString,
+                response_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Accepted.FromString,
                 _registered_method=True)
         self.Multiply = channel.stream_stream(
                 '/private_lora.v1.Worker/Multiply',
-                request_serializer=private__lora_dot_network_dot_protocol__pb2.Part.SerializeToString,
-                response_deserializer=private__lora_dot_network_dot_protocol__pb2.Part.FromString,
+                request_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.SerializeToString,
+                response_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.FromString,
                 _registered_method=True)
         self.Close = channel.unary_unary(
                 '/private_lora.v1.Worker/Close',
-                request_serializer=private__lora_dot_network_dot_protocol__pb2.Goodbye.SerializeToString,
-                response_deserializer=private__lora_dot_network_dot_protocol__pb2.Closed.FromString,
+                request_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Goodbye.SerializeToString,
+                response_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Closed.FromString,
                 _registered_method=True)
 
 
@@ -92,23 +92,23 @@ def add_WorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Open': grpc.unary_unary_rpc_method_handler(
                     servicer.Open,
-                    request_deserializer=private__lora_dot_network_dot_protocol__pb2.Hello.FromString,
-                    response_serializer=private__lora_dot_network_dot_protocol__pb2.Welcome.SerializeToString,
+                    request_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Hello.FromString,
+                    response_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Welcome.SerializeToString,
             ),
             'Accept': grpc.stream_unary_rpc_method_handler(
                     servicer.Accept,
-                    request_deserializer=private__lora_dot_network_dot_protocol__pb2.Part.FromString,
-                    response_serializer=private__lora_dot_network_dot_protocol__pb2.Accepted.SerializeToString,
+                    request_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.FromString,
+                    response_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Accepted.SerializeToString,
             ),
             'Multiply': grpc.stream_stream_rpc_method_handler(
                     servicer.Multiply,
-                    request_deserializer=private__lora_dot_network_dot_protocol__pb2.Part.FromString,
-                    response_serializer=private__lora_dot_network_dot_protocol__pb2.Part.SerializeToString,
+                    request_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.FromString,
+                    response_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.SerializeToString,
             ),
             'Close': grpc.unary_unary_rpc_method_handler(
                     servicer.Close,
-                    request_deserializer=private__lora_dot_network_dot_protocol__pb2.Goodbye.FromString,
-                    response_serializer=private__lora_dot_network_dot_protocol__pb2.Closed.SerializeToString,
+                    request_deserializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Goodbye.FromString,
+                    response_serializer=private__lora_dot_network_dot_wire_dot_protocol__pb2.Closed.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,8 +136,8 @@ class Worker(object):
             request,
             target,
             '/private_lora.v1.Worker/Open',
-            private__lora_dot_network_dot_protocol__pb2.Hello.SerializeToString,
-            private__lora_dot_network_dot_protocol__pb2.Welcome.FromString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Hello.SerializeToString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Welcome.FromString,
             options,
             channel_credentials,
             insecure,
@@ -163,8 +163,8 @@ class Worker(object):
             request_iterator,
             target,
             '/private_lora.v1.Worker/Accept',
-            private__lora_dot_network_dot_protocol__pb2.Part.SerializeToString,
-            private__lora_dot_network_dot_protocol__pb2.Accepted.FromString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.SerializeToString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Accepted.FromString,
             options,
             channel_credentials,
             insecure,
@@ -190,8 +190,8 @@ class Worker(object):
             request_iterator,
             target,
             '/private_lora.v1.Worker/Multiply',
-            private__lora_dot_network_dot_protocol__pb2.Part.SerializeToString,
-            private__lora_dot_network_dot_protocol__pb2.Part.FromString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.SerializeToString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Part.FromString,
             options,
             channel_credentials,
             insecure,
@@ -217,8 +217,8 @@ class Worker(object):
             request,
             target,
             '/private_lora.v1.Worker/Close',
-            private__lora_dot_network_dot_protocol__pb2.Goodbye.SerializeToString,
-            private__lora_dot_network_dot_protocol__pb2.Closed.FromString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Goodbye.SerializeToString,
+            private__lora_dot_network_dot_wire_dot_protocol__pb2.Closed.FromString,
             options,
             channel_credentials,
             insecure,
