@@ -13,19 +13,43 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Stands in for `python -m private_lora` in the copy: every output of every command, with nothing in it.
+# Stands in for `python -m private_lora` in the copy: every output of every command, with nothing in it. The runs of a job that
+# are done, by spec and code, are left as they are, and those that are not get a line in a log.
 STAND_IN = """
+import json
 import sys
 from pathlib import Path
 
-arguments = dict(zip(sys.argv[2:], sys.argv[3:]))
-made = [Path(arguments[flag]) for flag in ("--out", "--values", "--curves") if flag in arguments]
-beside = {name: ["sidecar.json", "adapter/x"] for name in ("finetune", "loopback")}
-beside |= {name: ["sidecar.json"] for name in ("layer", "block")}
-beside = beside.get(sys.argv[1], [])
-made += [made[0].parent / name for name in beside]
-suffixes = {"table": [".md", ".tex", ".html"], "figure": [".pdf", ".csv"]}.get(sys.argv[1], [])
-made += [made[0].with_suffix(suffix) for suffix in suffixes]
+command, arguments, flag = sys.argv[1], {}, None
+for part in sys.argv[2:]:
+    flag = part if part.startswith("--") else flag
+    arguments.setdefault(flag, []).extend([] if part == flag else [part])
+made = [Path(path) for path in arguments["--out"]]
+if command == "publish":
+    out = made.pop()
+    kinds = ("convergence", "loopback", "layer", "block")
+    made = [out / "data" / f"{kind}.csv" for kind in (*kinds, "published_values", "published_curves", "costs")]
+    made += [out / "data/beside" / f"{kind}.csv" for kind in kinds if arguments[f"--{kind}-beside"]]
+    made += [out / "tables" / f"{name}.{end}" for name in arguments["--tables"] for end in ("csv", "md", "tex", "html")]
+    made += [out / "figures" / f"{name}.{end}" for name in arguments["--figures"] for end in ("png", "pdf", "csv")]
+if "--runs" in arguments:
+    from private_lora.specs.block import BlockSpec
+    from private_lora.specs.layer import LayerSpec
+    from private_lora.specs.loopback import LoopbackSpec
+    from private_lora.specs.run import RunSpec
+    from private_lora.study.done import is_done, mark_done, origin
+
+    kind = {"finetune": RunSpec, "loopback": LoopbackSpec, "layer": LayerSpec, "block": BlockSpec}[command]
+    for spec in map(kind.from_json, arguments["--spec"]):
+        records = Path(arguments["--runs"][0]) / spec.run_id / "records.csv"
+        if is_done(origin(spec), records):
+            continue
+        records.parent.mkdir(parents=True, exist_ok=True)
+        records.touch()
+        (records.parent / "sidecar.json").write_text("{}")
+        mark_done(origin(spec), records)
+        with open("runs.log", "a") as log:
+            print(spec.run_id, file=log)
 for path in made:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -75,6 +99,14 @@ class Tree:
         result = self.snakemake("--dry-run", "--quiet", "rules", "--configfile", config)
         assert result.returncode == 0, result.stdout
         return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", result.stdout, re.M)}
+
+    def run_again(self, config: str) -> list[str]:
+        """Ids of the runs that a configuration computes now; what is done before is not among them."""
+        log = self.root / "runs.log"
+        log.unlink(missing_ok=True)
+        result = self.snakemake("--configfile", config)
+        assert result.returncode == 0, result.stdout
+        return sorted(log.read_text().split()) if log.exists() else []
 
     def files(self) -> dict[str, tuple[int, int]]:
         """Size and time of change of all results."""

@@ -49,6 +49,8 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
         tls = Tls(certificates / "client.pem", certificates / "client-key.pem", certificates / "worker-ca.pem")
         connections = [Connection(address, tls if spec.tls else None) for address in addresses]
         place = LoopbackPlace(spec, connections, [worker.pid for worker in workers])
+        # All are told to stop before any of them is waited for.
+        stack.callback(lambda: [worker.terminate() for worker in workers])
         stack.callback(place.close)
         return finetune(spec.run_spec, out, checkpoints, progress, place)
 

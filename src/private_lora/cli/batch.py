@@ -1,14 +1,20 @@
-"""Several runs in one process, for the workflow: `--spec A B C --runs DIRECTORY`. Imports nothing heavy."""
+"""Several runs from one process, for the workflow: `--spec A B C --runs DIRECTORY`. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from multiprocessing import get_context
 from pathlib import Path
 
 from private_lora.core.errors import UserError
-from private_lora.core.memory import forget_peak_memory
+from private_lora.core.memory import keep_libraries
+from private_lora.core.processes import end_with_parent
+
+# What runs spend their first seconds on. A run imports the rest itself: what its backend, its data and its model need.
+BENCH_IMPORTS = ("torch",)
+TRAINING_IMPORTS = ("private_lora.training.run", "peft", "transformers.models.llama.modeling_llama")
 
 
 def add_specs(parser, what: str, required: bool = True) -> None:
@@ -25,40 +31,47 @@ def only_spec(args) -> str:
     return args.spec[0]
 
 
-def run_all(args, kind: type, run: Callable) -> int:
+def run_all(args, kind: type, run: Callable, imports: Iterable[str]) -> int:
     """Exit status after run(spec, records) for every spec whose records are not there already, each all or nothing.
 
-    Nothing of a run is left to the next one but what the process has imported and compiled. One that fails does not keep the
-    others from running; then `--out` is not written.
+    imports: modules that every run needs; they are imported once, and each run is a fork of this process: its memory, its
+    random numbers and whatever it changes in a library are its own. One that fails does not keep the others from running; then
+    `--out` is not written.
     """
     from private_lora.results.recorder import collect
-    from private_lora.study.done import is_done, mark_done
+    from private_lora.study.done import is_done, origin
 
     specs = [kind.from_json(text) for text in args.spec]
     records = {spec.run_id: args.runs / spec.run_id / "records.csv" for spec in specs}
-    failed = []
-    for spec in specs:
-        path = records[spec.run_id]
-        if is_done(spec, path):
-            print(f"done before: {path}", flush=True)
-            continue
-        path.unlink(missing_ok=True)
-        forget_peak_memory()
-        try:
-            run(spec, path)
-            mark_done(spec, path)
-            print(f"done: {path}", flush=True)
-        except Exception as error:
-            failed.append(spec.run_id)
-            _report(spec.run_id, error)
+    origins = {spec.run_id: origin(spec) for spec in specs}
+    waiting = [spec for spec in specs if not is_done(origins[spec.run_id], records[spec.run_id])]
+    for name in imports if waiting else ():
+        importlib.import_module(name)
+    keep_libraries()
+    failed = [spec.run_id for spec in waiting if not _is_run(run, spec, records[spec.run_id], origins[spec.run_id])]
     if failed:
         raise UserError(f"{len(failed)} of {len(specs)} runs failed, the others are kept: {', '.join(failed)}")
     collect(list(records.values()), args.out)
     return 0
 
 
-def _report(run_id: str, error: Exception) -> None:
-    """One sentence where the person at the keyboard can do something, and where it happened otherwise."""
-    if not isinstance(error, UserError):
-        traceback.print_exception(error)
-    print(f"{run_id}: {error}", file=sys.stderr, flush=True)
+def _is_run(run: Callable, spec, records: Path, origin: dict) -> bool:
+    """Whether a run of its own process has written its records."""
+    records.unlink(missing_ok=True)
+    process = get_context("fork").Process(target=_run_one, args=(run, spec, records, origin))
+    process.start()
+    process.join()
+    return process.exitcode == 0
+
+
+def _run_one(run: Callable, spec, records: Path, origin: dict) -> None:
+    """One run, in its own process: one sentence if the person at the keyboard can do something, and where it was otherwise."""
+    from private_lora.study.done import mark_done
+
+    end_with_parent()
+    try:
+        run(spec, records)
+        mark_done(origin, records)
+        print(f"done: {records}", flush=True)
+    except UserError as error:
+        sys.exit(f"{spec.run_id}: {error}")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from private_lora.cli import network, publish, trace
-from private_lora.cli.batch import add_specs, only_spec, run_all
+from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -88,7 +88,7 @@ def _finetune(args) -> int:
     from private_lora.specs.run import RunSpec
 
     if args.runs:
-        return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args))
+        return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args), TRAINING_IMPORTS)
     values = json.loads(only_spec(args)) if args.spec else {}
     names = [flag.replace("-", "_") for flag in FINETUNE_FLAGS] + ["data_options", "backend_options"]
     values |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -124,7 +124,7 @@ def _layer(args) -> int:
     from private_lora.specs.layer import LayerSpec
 
     if args.runs:
-        return run_all(args, LayerSpec, layer)
+        return run_all(args, LayerSpec, layer, BENCH_IMPORTS)
     layer(LayerSpec.from_json(only_spec(args)), args.out)
     return 0
 
@@ -139,7 +139,7 @@ def _block(args) -> int:
     from private_lora.specs.block import BlockSpec
 
     if args.runs:
-        return run_all(args, BlockSpec, block)
+        return run_all(args, BlockSpec, block, BENCH_IMPORTS)
     block(BlockSpec.from_json(only_spec(args)), args.out)
     return 0
 

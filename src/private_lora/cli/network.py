@@ -8,7 +8,7 @@ from argparse import BooleanOptionalAction
 from functools import partial
 from pathlib import Path
 
-from private_lora.cli.batch import add_specs, only_spec, run_all
+from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 
 # Flags of `worker` that are fields of its spec, with their type and help.
 WORKER_FLAGS = {
@@ -132,7 +132,7 @@ def _loopback(args) -> int:
 
     if args.runs:
         run = partial(run_on_loopback, checkpoints=args.checkpoints, progress=not args.quiet)
-        return run_all(args, LoopbackSpec, run)
+        return run_all(args, LoopbackSpec, run, TRAINING_IMPORTS)
     spec = LoopbackSpec.from_json(only_spec(args))
     converged = run_on_loopback(spec, args.out, args.checkpoints, progress=not args.quiet)
     print(f"{'done' if converged else 'diverged'}: {args.out}")

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import ctypes
-import gc
-from contextlib import suppress
 from pathlib import Path
 
 from private_lora.core.errors import UserError
 
+# Bytes of libraries that this process had in memory when it was forked: see `keep_libraries`.
+_libraries = 0
+
 
 def peak_memory_bytes(pid: int | str = "self") -> int:
-    """Largest resident size of a process so far, or since it was forgotten, in bytes (Linux); UserError if it has ended."""
-    with suppress(FileNotFoundError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    raise UserError(f"process {pid} has ended, so nothing says how much memory it took: look into its log")
+    """Largest resident size of a process so far, in bytes (Linux); UserError if it has ended.
+
+    A fork starts without the pages of libraries that it shares with its parent; of this process they are counted nevertheless.
+    """
+    peak = _status_bytes(pid, "VmHWM")
+    return peak + max(0, _libraries - _status_bytes(pid, "RssFile")) if pid == "self" else peak
 
 
-def forget_peak_memory() -> None:
-    """Give freed memory back and count the peak from here on, where the system allows it: another run begins."""
-    gc.collect()
-    give_back_memory()
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+def keep_libraries() -> None:
+    """From now on the libraries that are in memory count as memory of this process, and of those that it forks."""
+    global _libraries
+    _libraries = _status_bytes("self", "RssFile")
+
+
+def _status_bytes(pid: int | str, key: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        lines = []
+    found = next((line for line in lines if line.startswith(f"{key}:")), None)
+    if found is None:
+        raise UserError(f"process {pid} has ended, so nothing says how much memory it took: look into its log")
+    return int(found.split()[1]) * 1024
 
 
 def give_back_memory() -> None:

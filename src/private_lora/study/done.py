@@ -21,19 +21,19 @@ def origin(spec: AnySpec) -> dict:
     return {"spec": spec.digest(), "code": fingerprint(spec), "files": {name: _sha256(Path(name)) for name in files}}
 
 
-def is_done(spec: AnySpec, records: Path) -> bool:
-    """Whether `records` are there, and the sidecar beside them says that they are what this spec would give again."""
+def is_done(origin: dict, records: Path) -> bool:
+    """Whether `records` are there, and the sidecar beside them says that they are of this origin."""
     try:
         written = json.loads((records.parent / "sidecar.json").read_text())
     except (OSError, json.JSONDecodeError):
         return False
-    return records.is_file() and "origin" in written and written["origin"] == origin(spec)
+    return records.is_file() and written.get("origin") == origin
 
 
-def mark_done(spec: AnySpec, records: Path) -> None:
+def mark_done(origin: dict, records: Path) -> None:
     """Add the origin to the sidecar of records that are complete: it is the last thing that is written of a run."""
     path = records.parent / "sidecar.json"
-    content = json.loads(path.read_text()) | {"origin": origin(spec)}
+    content = json.loads(path.read_text()) | {"origin": origin}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 

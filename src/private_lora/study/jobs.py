@@ -1,7 +1,7 @@
 """Jobs of a study: which runs share a process, and about how long each takes. Imports neither torch nor pandas.
 
-A process takes seconds to start, most runs of a study not much more: so neighbours in the grid are one job. A run whose time or
-memory is the result, whose memory nobody else has room for, or that waits for something of its own, keeps a process to itself.
+A job takes seconds to import what it needs, most runs of a study not much more: so neighbours in the grid are one job, and each
+run a fork of its process. Runs of models that are not built in are jobs of their own: they are large, or long.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ AnySpec = RunSpec | LoopbackSpec | LayerSpec | BlockSpec
 LONGEST_S = 150.0
 TIMED_FIRST = 10**6
 START_S = 5.0  # of a process: most of it imports
-# GLWE runs one at a time, and takes long. Concrete ML replaces parts of torch's modules while it trains.
+# Long, and one at a time. Concrete ML: large.
 KEPT_APART = ("glwe", "concrete_ml")
 
 # Seconds of one core of an EPYC, rounded: they decide what starts first and what "about ... left" says, and nothing else.
-TOKEN_S = 6e-5  # of mini-llama, forward, float
+TOKEN_S = 1e-4  # of mini-llama, forward, float
 MODEL_FACTOR = {"nano": 0.2}
 BACKEND_FACTOR = {"integer": 1.3, "glwe_simulated": 1.6, "packed_simulated": 2.2, "packed_approx": 2.4, "packed": 3.0}
 GLWE_TOKEN_S = 5.0  # of nano, forward
 GLWE_VALUE_S = 5e-3  # of one value of a product
 BLOCK_PRODUCT_S = 5e-11  # of one token with one weight, by one backend, once
-GENERATED_TOKENS = 64
+GENERATED_TOKENS, GENERATED_TOKEN_S = 64, 0.015
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,15 @@ def _neighbours(specs: Iterable[AnySpec]) -> Iterator[list[AnySpec]]:
 
 def _fits(group: list[AnySpec], spec: AnySpec) -> bool:
     last = group[-1]
-    if (last.stage, _run(last).device) != (spec.stage, _run(spec).device) or keeps_a_process(last) or keeps_a_process(spec):
+    if (last.stage, _run(last).device) != (spec.stage, _run(spec).device) or is_apart(last) or is_apart(spec):
         return False
     return sum(map(expected_seconds, [*group, spec])) <= LONGEST_S
 
 
-def keeps_a_process(spec: AnySpec) -> bool:
-    """Whether a run has its process to itself."""
-    if isinstance(spec, LoopbackSpec):
-        return True
-    if isinstance(spec, RunSpec):
-        return spec.stage == "full_size" or spec.backend in KEPT_APART or spec.model not in BUILT_IN_MODELS
-    return False
+def is_apart(spec: AnySpec) -> bool:
+    """Whether a run is a job of its own."""
+    run = _run(spec)
+    return isinstance(run, RunSpec) and (run.backend in KEPT_APART or run.model not in BUILT_IN_MODELS)
 
 
 def input_files_of(batch: Batch) -> list[str]:
@@ -126,7 +123,8 @@ def expected_seconds(spec: AnySpec) -> float:
     if spec.backend == "glwe":
         return spec.steps * 3 * spec.batch_size * spec.sequence_length * GLWE_TOKEN_S * (spec.blocks or 2) / 2
     factor = BACKEND_FACTOR.get(spec.backend, 1.0) * MODEL_FACTOR.get(spec.model, 1.0)
-    return (12.0 if spec.backend == "concrete_ml" else 1.5) + _forward_tokens(spec) * TOKEN_S * factor
+    answers_s = GENERATED_TOKENS * GENERATED_TOKEN_S * 2 * bool(spec.generate_examples)
+    return (12.0 if spec.backend == "concrete_ml" else 1.5) + answers_s + _forward_tokens(spec) * TOKEN_S * factor
 
 
 def _block_seconds(spec: BlockSpec) -> float:
@@ -143,9 +141,7 @@ def _forward_tokens(spec: RunSpec) -> int:
     evaluations = 2 + (spec.steps - 1) // spec.eval_every if spec.eval_every else 2
     trained = 3 * spec.steps * spec.batch_size * spec.sequence_length
     evaluated = evaluations * spec.eval_examples * spec.sequence_length
-    # An answer grows token by token, and every token passes all of what there is.
-    answered = 2 * spec.generate_examples * GENERATED_TOKENS * spec.sequence_length
-    return trained + evaluated + answered
+    return trained + evaluated + 2 * spec.generate_examples * GENERATED_TOKENS
 
 
 def _run(spec: AnySpec):

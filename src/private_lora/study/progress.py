@@ -5,16 +5,28 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from private_lora.study.jobs import Batch
 
 PUBLISHING_S = 15.0
+# Of Snakemake's own lines, those that say the same at greater length; --verbose has them too, and so has its log.
+SAID_SHORTER = ("job_info", "job_started", "job_finished", "progress", "resources_info")
 
 
 def show(batches: Mapping[str, Batch], workflow) -> None:
-    """From now on a line for each job of the workflow that ends."""
-    logging.getLogger("snakemake.logging").addHandler(Progress(batches, workflow))
+    """From now on a line for each job of the workflow that ends, instead of a dozen. A dry run says what it always does."""
+    logger = logging.getLogger("snakemake.logging")
+    settings = workflow.output_settings
+    if settings.dryrun or settings.verbose or not workflow.is_main_process:
+        return
+    for handler in logger.handlers:
+        handler.addFilter(lambda record: _event(record) not in SAID_SHORTER and record.msg != "Select jobs to execute...")
+    logger.addHandler(Progress(batches, workflow))
+
+
+def _event(record: logging.LogRecord) -> str:
+    return str(getattr(record, "event", ""))
 
 
 class Progress(logging.Handler):
@@ -29,13 +41,10 @@ class Progress(logging.Handler):
         self._runs = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        event = str(getattr(record, "event", ""))
-        if event == "job_info":
+        if _event(record) == "job_info":
             self._on_start(record.jobid, record.rule_msg)
-        elif event == "job_finished":
+        elif _event(record) == "job_finished":
             self._on_end(record.job_id)
-        elif event == "job_error" and self._hides_errors():
-            print(_error(record), file=sys.stderr, flush=True)
 
     def _on_start(self, job: int, message: str | None) -> None:
         if self._waiting is None:
@@ -67,9 +76,6 @@ class Progress(logging.Handler):
         beside = max(one_by_one, (sum(left.values()) - timed) / max(1, self._workflow.cores or 1))
         return progress_line(done, self._runs, now - self._begin, timed + beside + PUBLISHING_S)
 
-    def _hides_errors(self) -> bool:
-        return "rules" in {str(name).lower().rpartition(".")[2] for name in _iterable(self._workflow.output_settings.quiet)}
-
 
 def progress_line(done: int, runs: int, seconds: float, left: float) -> str:
     """Such as `[ 34 of 61 runs, 6 min so far, about 4 min left ]`."""
@@ -79,20 +85,3 @@ def progress_line(done: int, runs: int, seconds: float, left: float) -> str:
 def _duration(seconds: float) -> str:
     """Minutes, or seconds where there are few."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{10 * max(1, round(seconds / 10))} s"
-
-
-def _error(record: logging.LogRecord) -> str:
-    """What failed, and the end of its log: Snakemake says neither when it is told to be quiet about rules."""
-    logs = [str(path).split(" ")[0] for path in record.log]
-    text = [f"Error in the job {', '.join(map(str, record.output))}:"]
-    for path in logs:
-        try:
-            with open(path) as handle:
-                text += [f"    {line.rstrip()}" for line in handle.readlines()[-20:]] + [f"    (all of it in {path})"]
-        except OSError:
-            text.append(f"    there is no log {path}")
-    return "\n".join(text)
-
-
-def _iterable(names: Iterable | None) -> Iterable:
-    return names or ()
