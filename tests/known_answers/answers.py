@@ -234,7 +234,8 @@ def exchange(name: str):
     """Backend, client, question's and answer's bytes of a product under fixed randomness, and the product over the integers."""
     backend_name, bits, options, inputs, outputs, rows = WIRE[name]
     weight, x = integers([17, bits], bits, (inputs, outputs)), integers([19, bits], bits, (rows, inputs))
-    with fixed_randomness():
+    # Which bytes are drawn first depends on the number of threads.
+    with one_thread(), fixed_randomness():
         backend = names.load(backend_name, **options)
         plan = backend.plan(weight, bits)
         client, server = backend.client(plan), backend.server(plan, weight)
