@@ -9,8 +9,7 @@ over rows are sums over the block.
 from __future__ import annotations
 
 import itertools
-import sys
-import time
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,8 +31,9 @@ from private_lora.results.schema import options_text
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.split.quantizers import quantize_activations, quantize_weight
-from private_lora.split.stopwatch import timed_product
+from private_lora.split.stopwatch import Stopwatch, timed_product
 
+log = logging.getLogger(__name__)
 QUANTIZERS = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel"}
 OPERANDS = (
     "Rows and weights: normal random floats, quantized dynamically per token and statically per channel. "
@@ -44,7 +44,7 @@ CHECKED_AT_ONCE = 512  # rows
 
 
 def block(spec: BlockSpec, out: Path) -> None:
-    """Write the rows of all layers, directions and backends (`out`) and a sidecar beside it; progress goes to standard error.
+    """Write the rows of all layers, directions and backends (`out`) and a sidecar beside it; progress is logged.
 
     Every backend's first answer at each shape is compared with the exact integer product. Raises RuntimeError on a wrong one,
     and nothing is written then; UserError when there is no such device, or a backend refuses a layer.
@@ -58,7 +58,7 @@ def block(spec: BlockSpec, out: Path) -> None:
         operands = Operands.draw(spec, *shape)
         contenders = [_contender(spec, tally, operands) for tally in tallies]
         for index in range(spec.warmup + spec.repeats):
-            start = time.perf_counter()
+            watch = Stopwatch()
             for tally, contender in zip(tallies, contenders, strict=True):
                 stages, y = contender()
                 if index == 0:
@@ -70,8 +70,7 @@ def block(spec: BlockSpec, out: Path) -> None:
             if index == 0:
                 operands.forget_truth()
             name = f"repeat {index - spec.warmup + 1} of {spec.repeats}" if index >= spec.warmup else "warm-up"
-            seconds = time.perf_counter() - start
-            print(f"{spec.tokens}x{shape[0]}x{shape[1]}: {name}, {seconds:.1f} s", file=sys.stderr, flush=True)
+            log.info("%dx%dx%d: %s, %.1f s", spec.tokens, *shape, name, watch.lap())
     _record_run(recorder, spec, tallies)
     recorder.add_shares(started.cpu_shares())
     _write_sidecar(spec, started, tallies, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from private_lora.results.schema import options_text
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.layer import LayerSpec
 from private_lora.split.session import NoiseMeter
-from private_lora.split.stopwatch import timed_product
+from private_lora.split.stopwatch import Stopwatch, timed_product
 
 
 def layer(spec: LayerSpec, out: Path) -> None:
@@ -29,14 +28,11 @@ def layer(spec: LayerSpec, out: Path) -> None:
     x, weight = _operands(spec)
     backend = load(spec.backend, device=spec.device, **spec.backend_options)
     plan = backend.plan(weight, spec.activation_bits)
-    setup_start = time.perf_counter()
+    watch = Stopwatch()
     client = backend.client(plan)
-    keys_at = time.perf_counter()
+    setup = {"key_generation_time_s": watch.lap()}
     server = backend.server(plan, weight)
-    setup = {
-        "key_generation_time_s": keys_at - setup_start,
-        "weight_setup_time_s": time.perf_counter() - keys_at,
-    }
+    setup["weight_setup_time_s"] = watch.lap()
     recorder = Recorder(_columns(spec))
     for metric, value in setup.items():
         recorder.add(metric, value, "s", phase="setup")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from private_lora.crypto.planes import CUDA_ROWS, padded_for_cuda
+from private_lora.split.stopwatch import Stopwatch
 
 FLOAT32_ERROR = 2.0**-20  # of the largest possible sum: worse is no rounding of float32
 # bf16 has 8 significant bits, so an answer is rounded by up to 2^-8 of itself; where a GPU splits the inputs of a sum and adds
@@ -51,10 +51,10 @@ class PlaintextProduct:
     def __call__(self) -> tuple[dict, np.ndarray]:
         """Seconds of the product alone, as the metric `matmul_time_s`, and the answer (T x D)."""
         synchronize(self._x.device.type)
-        start = time.perf_counter()
+        watch = Stopwatch()
         y = self._multiply(self._x, self._weight)
         synchronize(self._x.device.type)
-        stages = {"matmul_time_s": (time.perf_counter() - start, "s")}
+        stages = {"matmul_time_s": (watch.lap(), "s")}
         rows, columns = self._shape
         # NumPy has no bf16.
         y = y[:rows, :columns].float() if y.dtype == torch.bfloat16 else y[:rows, :columns]

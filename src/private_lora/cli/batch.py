@@ -38,6 +38,7 @@ def run_all(args, kind: type, run: Callable, imports: Iterable[str]) -> int:
     random numbers and whatever it changes in a library are its own. One that fails does not keep the others from running; then
     `--out` is not written.
     """
+    from private_lora.results.provenance import code_state
     from private_lora.results.recorder import collect
     from private_lora.study.done import is_done, origin
 
@@ -45,6 +46,7 @@ def run_all(args, kind: type, run: Callable, imports: Iterable[str]) -> int:
     records = {spec.run_id: args.runs / spec.run_id / "records.csv" for spec in specs}
     origins = {spec.run_id: origin(spec) for spec in specs}
     waiting = [spec for spec in specs if not is_done(origins[spec.run_id], records[spec.run_id])]
+    code_state()  # what is imported now is what runs, whatever is committed before the last of them starts
     for name in imports if waiting else ():
         importlib.import_module(name)
     keep_libraries()

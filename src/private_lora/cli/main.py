@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -257,10 +258,17 @@ def _figure(args) -> int:
     return 0
 
 
+def _log() -> None:
+    """What happens, on standard error: this program's progress, warnings of libraries."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("private_lora").setLevel(logging.INFO)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0, or 2 after one sentence on standard error when the input cannot be used."""
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(*argv[:1]).parse_args(argv)
+    _log()
     try:
         return args.handler(args)
     except (UserError, json.JSONDecodeError) as error:

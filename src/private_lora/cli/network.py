@@ -101,7 +101,6 @@ def place_of(args):
         raise UserError("--rows-per-question must be at least 1")
     tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca")
     addresses = [Address.parse(text) for text in args.workers.split(",")]
-    _log()
     workers = Workers([Connection(address, tls) for address in addresses], Patience(args.deadline_s, args.patience_s))
     return RemotePlace(workers, Asking(args.check_answers, args.rows_per_question))
 
@@ -119,16 +118,13 @@ def _worker(args) -> int:
         **{field: type(getattr(Limits, field))(value * f) for field, (value, f) in given.items() if value is not None}
     )
     tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--client-ca")
-    _log()
     serve(spec, Address.parse(args.listen), tls, limits, Address.parse(args.metrics) if args.metrics else None)
     return 0
 
 
 def _loopback(args) -> int:
-    from private_lora.specs.loopback import LoopbackSpec
-
-    _log()
     from private_lora.bench.loopback import run_on_loopback
+    from private_lora.specs.loopback import LoopbackSpec
 
     if args.runs:
         run = partial(run_on_loopback, checkpoints=args.checkpoints, progress=not args.quiet)
@@ -147,13 +143,6 @@ def _health(args) -> int:
     status = ask_health(Address.parse(args.address), tls)
     print(status)
     return 0 if status == "SERVING" else 1
-
-
-def _log() -> None:
-    """What happens on the network, on standard error."""
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def add_certs(parser) -> None:

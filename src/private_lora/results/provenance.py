@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import json
 import os
@@ -53,9 +54,7 @@ class Start:
 
 def environment() -> dict:
     """Commit, command, time, machine, load and versions of this process."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": _dirty(),
+    return code_state() | {
         "command": _command(),
         "started_at": _now(),
         "python": platform.python_version(),
@@ -68,6 +67,12 @@ def environment() -> dict:
         "versions": {name: _version(name) for name in PACKAGES},
         "keys": KEY_NOTE,
     }
+
+
+@functools.cache
+def code_state() -> dict:
+    """Commit, and whether tracked files differ from it, when this process first asked: it keeps the code it loaded."""
+    return {"commit": _git("rev-parse", "HEAD"), "dirty": _dirty()}
 
 
 def machine(device: str = "cpu") -> str:

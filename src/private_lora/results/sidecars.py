@@ -13,6 +13,9 @@ KINDS = ("runs", "loopback", "layer", "block")
 # Stages had these names once, and so had the run_ids that begin with them; recorded sidecars stay as they were written.
 FORMER_STAGES = {"latency": "layer", "network": "loopback"}
 
+# What makes a number of a run the same in two files.
+NUMBER = ("phase", "repeat", "step", "metric", "value")
+
 
 def read_sidecars(path: Path) -> dict[str, dict]:
     """Sidecars by the present run_id, from a file with one a line; none if there is no such file."""
@@ -47,8 +50,13 @@ def find_sidecars(results: Path, recorded: Path, run_id: str) -> list[tuple[Path
 
 
 def _published(results: Path, run_id: str, found: list[tuple[Path, dict]]) -> list[tuple[Path, dict]]:
-    """Of the records that have a run of this id, those whose numbers are those that the study collected; all if none has."""
-    collected = _numbers(results / "data", run_id) | _numbers(results / "data" / "beside", run_id)
+    """Of the records that have a run of this id, those whose numbers the study publishes; all if it has none of them.
+
+    A study's own run stands for those beside it, but for blocks: their costs are published for each machine.
+    """
+    collected = _numbers(results / "data", run_id)
+    if not collected or run_id.startswith("block_"):
+        collected |= _numbers(results / "data" / "beside", run_id)
     return [(path, sidecar) for path, sidecar in found if _numbers(path.parent, run_id) & collected] or found
 
 
@@ -57,6 +65,6 @@ def _numbers(directory: Path, run_id: str) -> set[tuple]:
     numbers = set()
     for path in directory.glob("*.csv"):
         with open(path, newline="") as handle:
-            rows = (row for row in csv.DictReader(handle) if row.get("run_id") == run_id and row.get("unit") == "s")
-            numbers |= {(row["phase"], row["repeat"], row["step"], row["metric"], row["value"]) for row in rows}
+            rows = [row for row in csv.DictReader(handle) if row.get("run_id") == run_id and row.get("unit") == "s"]
+        numbers |= {tuple(row[name] for name in NUMBER) for row in rows if row["value"] and float(row["value"])}
     return numbers

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from private_lora.backends.clear.arithmetic import ExactProduct
@@ -11,6 +9,7 @@ from private_lora.core.errors import UserError
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.split.quantizers import dequantize_product, quantize_activations, value_range
 from private_lora.split.session import Session
+from private_lora.split.stopwatch import Stopwatch
 from private_lora.split.weights import ProductWeight
 
 
@@ -45,17 +44,16 @@ class RemoteProduct:
         if self._terms is None:
             return self._remote(x)
         q, stages = self.session.quantization, self.session.stages
-        start = time.perf_counter()
+        watch = Stopwatch()
         rows = quantize_activations(x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range)
-        quantized_at = time.perf_counter()
+        quantize_s = watch.lap()
         product = self._remote(rows.values)
-        decrypted_at = time.perf_counter()
+        watch.lap()  # it has stages of its own
         y = dequantize_product(product, rows, self._terms)
-        stages.quantize_s += quantized_at - start + time.perf_counter() - decrypted_at
+        stages.quantize_s += quantize_s + watch.lap()
         if self._truth is not None:
-            start = time.perf_counter()
             self.session.noise.add(product - self._truth(rows.values))
-            stages.check_s += time.perf_counter() - start
+            stages.check_s += watch.lap()
         return y
 
     def _remote(self, x: np.ndarray) -> np.ndarray:

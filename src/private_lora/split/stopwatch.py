@@ -1,14 +1,25 @@
-"""One product through the protocol with its stages timed and its messages measured."""
+"""The stopwatch of a product's stages, and one product through the protocol with them timed and its messages measured."""
 
 from __future__ import annotations
 
-import itertools
 import time
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from private_lora.backends.contract import Client, Server
+
+
+class Stopwatch:
+    """Runs from its making on."""
+
+    def __init__(self):
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or since the start."""
+        last, self._last = self._last, time.perf_counter()
+        return self._last - last
 
 
 @dataclass(frozen=True)
@@ -45,15 +56,14 @@ class TimedProduct:
 def timed_product(client: Client, server: Server, x: np.ndarray) -> TimedProduct:
     """Encrypt, multiply, decrypt; what is no encrypted product by the server's own count has no ciphertext."""
     before = replace(server.counters)
-    times = [time.perf_counter()]
+    watch = Stopwatch()
     question = client.encrypt(x)
-    times.append(time.perf_counter())
+    encrypt_s = watch.lap()
     answer = server.matmul(question)
-    times.append(time.perf_counter())
+    matmul_s = watch.lap()
     y = client.decrypt(answer)
-    times.append(time.perf_counter())
+    decrypt_s = watch.lap()
     encrypted = server.counters.encrypted_products > before.encrypted_products
     sizes = (question.byte_count, answer.byte_count) if encrypted else (0, 0)
     operations = server.counters.int8_operations - before.int8_operations
-    seconds = [end - start for start, end in itertools.pairwise(times)]
-    return TimedProduct(y, *seconds, *sizes, operations, wait_s=seconds[1])
+    return TimedProduct(y, encrypt_s, matmul_s, decrypt_s, *sizes, operations, wait_s=matmul_s)

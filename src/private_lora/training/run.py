@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
 from private_lora.training.loop import Run, evaluate, prepare, record_step, train
+
+log = logging.getLogger(__name__)
 
 
 def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True, place: Place | None = None) -> bool:
@@ -83,10 +86,7 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
         run.train_tokens += int(batch(step - 1)["attention_mask"].sum())
         record_step(run, loss, grad_norm, learning_rate, step_time_s)
         if progress:
-            print(
-                f"{run.spec.run_id} step {step}/{run.spec.steps} loss {loss:.4f} {step_time_s:.1f} s",
-                flush=True,
-            )
+            log.info("%s step %d/%d loss %.4f %.1f s", run.spec.run_id, step, run.spec.steps, loss, step_time_s)
 
     if run.eval_encoded:
         evaluate(run, generate=False)

@@ -54,11 +54,15 @@ def test_collect_joins_and_refuses_a_file_of_another_schema(tmp_path):
 
 
 def test_commit_and_state_are_those_of_the_start(tmp_path, monkeypatch):
+    provenance.code_state.cache_clear()
     monkeypatch.setattr(provenance, "_git", lambda *arguments: {"rev-parse": "old"}.get(arguments[0], " M file"))
     started = provenance.Start()
     monkeypatch.setattr(provenance, "_git", lambda *arguments: {"rev-parse": "new"}.get(arguments[0], ""))
     found = started.environment()
     assert (found["commit"], found["dirty"]) == ("old", True)
+    # A second run of this process runs the code that it loaded for the first.
+    assert provenance.Start().environment()["commit"] == "old"
+    provenance.code_state.cache_clear()
     assert found["started_at"] <= found["finished_at"]
     assert {"load_1min", "load_1min_end", "cpu_flags", "processor", "cores", "threads", "versions", "malloc"} <= set(found)
 

@@ -110,7 +110,8 @@ def test_every_recorded_run_can_be_repeated_by_a_present_command(path):
         words = shlex.split(repeat_command(sidecar))
         command, *arguments = words[words.index("private_lora") + 1 :]
         args = build_parser(command).parse_args([command, *arguments])
-        spec = SPECS[command].from_json(args.spec)
+        (text,) = args.spec
+        spec = SPECS[command].from_json(text)
         assert spec.run_id == run_id
 
 

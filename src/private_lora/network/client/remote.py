@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from private_lora.network.client.freivalds import AnswerCheck
 from private_lora.network.client.workers import Workers
 from private_lora.network.wire.settings import Expected, Settings, model_identity, plan_json
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
-from private_lora.split.stopwatch import TimedProduct
+from private_lora.split.stopwatch import Stopwatch, TimedProduct
 from private_lora.split.weights import ProductWeight
 
 # Questions that wait for their answers, for every worker: one that is multiplied, one on its way.
@@ -101,9 +100,9 @@ class RemotePlace:
         return [x[start : start + size] for start in range(0, len(x), size)]
 
     def _send(self, index: int, x: np.ndarray, client: Client, server: RemoteServer, tally: _Tally) -> _Question:
-        start = time.perf_counter()
+        watch = Stopwatch()
         message = client.encrypt(x)
-        tally.encrypt_s += time.perf_counter() - start
+        tally.encrypt_s += watch.lap()
         return _Question(index, x, message, self._threads.submit(self._deliver, index, len(x), message, client, server))
 
     def _deliver(self, index: int, rows: int, message, client: Client, server: RemoteServer):
@@ -113,9 +112,9 @@ class RemotePlace:
     def _collect(self, question: _Question, client: Client, server: RemoteServer, tally: _Tally) -> np.ndarray:
         """The rows' answer. A wrong one is asked for again, elsewhere and under new keys."""
         while True:
-            start = time.perf_counter()
+            watch = Stopwatch()
             asked_bytes, data, work, connection = question.future.result()
-            tally.wait_s += time.perf_counter() - start
+            tally.wait_s += watch.lap()
             y = self._opened(data, question, client, server, connection, tally)
             if y is not None:
                 tally.add(work, server, asked_bytes, len(data))
@@ -131,9 +130,9 @@ class RemotePlace:
         """
         try:
             y = self._decrypted(data, question, client, server, tally)
-            start = time.perf_counter()
+            watch = Stopwatch()
             right = server.check is None or server.check.accepts(question.x, y)
-            tally.verify_s += time.perf_counter() - start
+            tally.verify_s += watch.lap()
         except Exception as error:  # whatever a worker sends, it does not end the run
             self._workers.drop(connection, f"its answer for layer {server.name} is none: {error}")
             return None
@@ -144,13 +143,13 @@ class RemotePlace:
     @staticmethod
     def _decrypted(data, question: _Question, client: Client, server: RemoteServer, tally: _Tally) -> np.ndarray:
         """The answer to this question, T x D; raises ValueError when it is none."""
-        start = time.perf_counter()
+        watch = Stopwatch()
         answer = server.backend.ciphertext_from_bytes(data)
         # Decrypting the answer to another question would use up the key that its own answer needs.
         if getattr(answer, "question_id", None) != getattr(question.message, "question_id", None):
             raise ValueError("it belongs to another question")
         y = client.decrypt(answer)
-        tally.decrypt_s += time.perf_counter() - start
+        tally.decrypt_s += watch.lap()
         if y.shape != (len(question.x), server.plan.outputs) or y.dtype.kind not in "if":
             raise ValueError(f"it has the shape {y.shape} and holds {y.dtype}")
         return y

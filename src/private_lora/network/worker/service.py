@@ -6,7 +6,6 @@ import functools
 import hashlib
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from private_lora.network.wire.settings import PROTOCOL_VERSION
 from private_lora.network.worker.held import Held, HeldProduct
 from private_lora.network.worker.metrics import WorkerMetrics
 from private_lora.network.worker.sessions import Budget, ClientSession, Limits, Refusal, Sessions
+from private_lora.split.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 POLL_S = 0.5
@@ -162,14 +162,14 @@ class WorkerService(WorkerServicer):
 
     def _multiplied(self, request: Request) -> tuple[bytes, messages.Work]:
         """The answer's bytes, and what was done for it; the same question gives the same bytes."""
-        server, start = request.product.server, time.perf_counter()
+        server, watch = request.product.server, Stopwatch()
         before = replace(server.counters)
         message = self._parsed(self.held.backend.ciphertext_from_bytes, request.data)
         self._check_material(request.session, message)
         answer = self._parsed(server.matmul, message).to_bytes()
         done = server.counters
         return answer, messages.Work(
-            seconds=time.perf_counter() - start,
+            seconds=watch.lap(),
             products=done.products - before.products,
             encrypted_products=done.encrypted_products - before.encrypted_products,
             int8_operations=done.int8_operations - before.int8_operations,
