@@ -17,6 +17,7 @@ DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
 # How the calls of layers with the same input are arranged: by the value of the column `inputs`.
 CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
+CALLS_NOTE = f"inputs joint: {CALLS['joint']} (q, k, v; gate, up); apart: {CALLS['apart']}."
 
 
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,11 @@
-"""Every line of every table names its runs and a known basis, on made-up rows and on the recorded ones."""
+"""Every line of every table names its runs and a known basis, on made-up rows and on the recorded ones.
+
+One test for each data, because making all tables takes longer than looking at them.
+"""
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from recorded_results import collect_recorded
 from synthetic_loopback import network_rows
@@ -12,74 +16,61 @@ from private_lora.publish.tables.render import for_reading
 from private_lora.results.reader import Data
 
 BASES = {"measured", "simulated", "extrapolated", "published"}
+CALLS = {"remote_calls", "remote_calls_per_step", "remote_matmuls"}
 
 
 def synthetic(directory):
-    rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
+    rows = sweep_rows((8,), (0,)) + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
     return write_results(directory, rows, loopback=network_rows())
 
 
-@pytest.fixture(scope="module", params=[synthetic, collect_recorded], ids=["made-up", "recorded"])
-def data(request, tmp_path_factory) -> Data:
-    return Data(request.param(tmp_path_factory.mktemp("data")))
-
-
-@pytest.fixture(scope="module")
-def collected(data) -> set[str]:
-    """Ids of all runs in the data."""
+@pytest.mark.parametrize("collect", [synthetic, collect_recorded])
+def test_every_line_of_every_table(collect, tmp_path):
+    data = Data(collect(tmp_path))
     frames = (data.convergence, data.loopback, data.layer, data.block, data.block_of_all_machines)
-    return set().union(*(frame["run_id"] for frame in frames))
+    collected = set().union(*(frame["run_id"] for frame in frames))
+    for name, function in TABLES.items():
+        table = function(data)
+        leads_to_its_runs(name, table, collected)
+        has_a_known_basis(name, table)
+        ratios_are_complete(name, table)
+        bytes_name_their_calls(name, table)
+    predictions_name_what_they_are_made_of(data, collected)
 
 
-@pytest.fixture(scope="module")
-def tables(data) -> dict:
-    return {name: function(data) for name, function in TABLES.items()}
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_a_line_leads_to_its_runs(tables, collected, name):
-    table = tables[name]
-    assert list(table)[-1] == "run_ids"
+def leads_to_its_runs(name: str, table: pd.DataFrame, collected: set[str]) -> None:
+    assert list(table)[-1] == "run_ids", name
+    assert "run ids" not in for_reading(table), name
     ours = table["basis"].str.contains("measured|simulated|extrapolated")
-    assert ours.any()
-    assert (table.loc[ours, "run_ids"] != "").all()
+    assert ours.any() and (table.loc[ours, "run_ids"] != "").all(), name
     named = [text.split() for text in table["run_ids"]]
-    assert {run_id for ids in named for run_id in ids} <= collected
-    assert all(len(ids) == len(set(ids)) for ids in named)
+    assert {run_id for ids in named for run_id in ids} <= collected, name
+    assert all(len(ids) == len(set(ids)) for ids in named), name
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_only_the_four_bases_are_printed(tables, name):
-    table = tables[name]
+def has_a_known_basis(name: str, table: pd.DataFrame) -> None:
     for column in [c for c in table if c == "basis" or c.endswith("_basis")]:
-        assert {part for text in table[column].dropna() for part in text.split(" + ") if text} <= BASES
+        assert {part for text in table[column].dropna() for part in text.split(" + ") if text} <= BASES, (name, column)
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_run_ids_are_in_the_csv_and_not_in_what_is_read(tables, name):
-    assert "run ids" not in for_reading(tables[name])
+def ratios_are_complete(name: str, table: pd.DataFrame) -> None:
+    """Integers and bf16 stand beside float32; of what was measured of a client, exact integers do."""
+    for column in [c for c in table if c.endswith(("over_float32", "over_float32_median", "over_plaintext_float"))]:
+        stem = column.replace("plaintext_float", "float32")
+        others = {stem.replace("float32", other) for other in ("int8", "integer")}
+        assert others & set(table), (name, column)
+        assert column.startswith("measured_") or stem.replace("float32", "bf16") in table, (name, column)
 
 
-def test_predicted_costs_name_the_runs_that_they_are_made_of(data, collected):
-    assert (data.costs["run_ids"] != "").all()
-    assert {run_id for text in data.costs["run_ids"] for run_id in text.split()} <= collected
+def bytes_name_their_calls(name: str, table: pd.DataFrame) -> None:
+    if any("bytes_per_token" in column or "bytes_per_row" in column for column in table):
+        assert CALLS & set(table), name
+
+
+def predictions_name_what_they_are_made_of(data: Data, collected: set[str]) -> None:
+    """Runs of a block's products, and runs of the client's own work."""
+    named = [set(text.split()) for text in data.costs["run_ids"]]
+    assert all(named) and set().union(*named) <= collected
     blocks = set(data.block_of_all_machines["run_id"])
-    predicted = data.costs[data.costs["kind"] == "prediction"]
-    assert all(blocks & set(text.split()) and set(text.split()) - blocks for text in predicted["run_ids"])
-
-
-def test_a_ratio_over_float32_has_integers_and_bf16_beside_it(tables):
-    for name, table in tables.items():
-        for column in [c for c in table if c.endswith(("over_float32", "over_float32_median", "over_plaintext_float"))]:
-            if column.startswith("measured_"):
-                assert column.replace("float32", "integer") in table
-                continue
-            stem = column.replace("plaintext_float", "float32")
-            assert stem.replace("float32", "bf16") in table, name
-            assert {stem.replace("float32", other) for other in ("int8", "integer")} & set(table), name
-
-
-def test_bytes_per_token_stand_with_the_number_of_calls(tables):
-    for name, table in tables.items():
-        if any("bytes_per_token" in column or "bytes_per_row" in column for column in table):
-            assert {"remote_calls", "remote_calls_per_step", "remote_matmuls"} & set(table), name
+    predicted = [ids for ids, kind in zip(named, data.costs["kind"], strict=True) if kind == "prediction"]
+    assert predicted and all(blocks & ids and ids - blocks for ids in predicted)

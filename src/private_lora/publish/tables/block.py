@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from private_lora.costs.model import APART, JOINT
 from private_lora.models.shapes import architecture_of
 from private_lora.publish.shared import once
-from private_lora.results.labels import ids_of, in_order, join_basis
+from private_lora.results.labels import CALLS_NOTE, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
@@ -88,7 +89,7 @@ def _setting(group: pd.DataFrame) -> dict:
     line = {c: first[c] for c in (*RUN, "model", "device", "activation_bits", "weight_bits", "tokens")}
     if first["backend"] in PLAINTEXT and first["backend"] != "plaintext_int8":
         line |= {"activation_bits": np.nan, "weight_bits": np.nan}
-    return line | {"layers": ", ".join(layers), "inputs": "joint" if any("+" in name for name in layers) else "apart"}
+    return line | {"layers": ", ".join(layers), "inputs": JOINT if any("+" in name for name in layers) else APART}
 
 
 def _samples(group: pd.DataFrame) -> dict:
@@ -169,9 +170,8 @@ def block_latency(data: Data) -> pd.DataFrame:
         "plaintext: torch's products of the same integers in that type; bf16 is inexact, every answer is rounded to 8 "
         "significant bits. glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
         "this: its time per token over that of the line, on those layers and the same machine.",
-        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. Every ratio is "
-        "between products of the same arrangement; glwe was measured with each layer a call. float32 over int8: plaintext "
-        "float32 time over int8's. An empty plaintext column: not measured in that run.",
+        f"{CALLS_NOTE} Every ratio is between products of the same arrangement; glwe was measured with each layer a call. "
+        "float32 over int8: plaintext float32 time over int8's. An empty plaintext column: not measured in that run.",
         "products: layers x directions that the line adds up. samples: measurements behind them over all repeats; products of "
         "one shape share one, so that k and v, or gate and up, are one measurement.",
     ]
@@ -202,8 +202,7 @@ def block_bytes(data: Data) -> pd.DataFrame:
         "Lengths of serialized messages, headers included, divided by the tokens of the batch, times the blocks of the model; "
         "every layer forward and backward, the first block too: remote calls counts them, one for each product of a step. A "
         "training step sends a little less, because nothing wants the gradient of the first block's input.",
-        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call. The total stands "
-        "over that of glwe in the same arrangement.",
+        f"{CALLS_NOTE} The total stands over that of glwe in the same arrangement.",
         f"glwe: one ciphertext for each {GLWE_CHUNK} values of a row, up and down. What was not measured is extrapolated: "
         f"(bytes of a measured row of {GLWE_CHUNK} values) x ceil(values / {GLWE_CHUNK}). Its evaluation key, sent once, is "
         "not counted.",

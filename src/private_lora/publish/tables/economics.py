@@ -12,7 +12,7 @@ from private_lora.costs.predict import product_sums
 from private_lora.models.shapes import architecture_of
 from private_lora.publish.tables.full_step import full_steps
 from private_lora.publish.tables.step_cost import SETTING, by_size, memory, predictions, step_tokens
-from private_lora.results.labels import ids_of
+from private_lora.results.labels import CALLS_NOTE, ids_of
 from private_lora.results.reader import Data
 
 # Plaintext products beside which the client's time stands, by their name in the columns.
@@ -110,8 +110,7 @@ def client_economics(data: Data) -> pd.DataFrame:
         "Encrypt, decrypt and quantize: predicted seconds of one step over all blocks; plaintext: the same products in torch "
         "on the same machine, in the type named (bf16 rounds; empty: not measured). Below 1, sending the products away saves "
         "the client work. local: everything else at the client, which is the same either way. client share of step: client / "
-        "(client + one worker), without a network. inputs joint: one call for layers that share an input; apart: each layer a "
-        "call.",
+        f"(client + one worker), without a network. {CALLS_NOTE}",
         "measured: quantize + encrypt + decrypt of a whole step that was run, over the products of the same step in float32, "
         "or with exact integers, with the same calls on the same machine; error: the prediction over that, less 100 %. Where "
         "there is a measured number, it is the one that counts.",

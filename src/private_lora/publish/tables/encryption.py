@@ -1,4 +1,4 @@
-"""Tables of encrypted runs: losses and gradients beside their clear twins', and what the encryption cost."""
+"""Tables of encrypted runs: losses and gradients beside their clear runs', and what the encryption cost."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def published_steps(data: Data) -> pd.DataFrame:
 
 
 def encrypted_vs_clear(data: Data) -> pd.DataFrame:
-    """Step by step: the encrypted run beside its clear twins, then the published pair in rows of its own."""
+    """Step by step: the encrypted run beside its clear ones, then the published pair in rows of its own."""
     ours, published = encrypted_steps(data), published_steps(data)
     table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(columns=STEP_COLUMNS)
     table.attrs["notes"] = [
@@ -194,7 +194,7 @@ def encryption_counters(data: Data) -> pd.DataFrame:
         "Products, bytes and times are sums over the run, evaluation included. public material: what the "
         "server needs beside ciphertexts.",
         "accumulator noise: standard deviation in units of the 27-bit integers, and over that of the "
-        "glwe_simulated twin. other time: total minus the four stages (client model, loss, optimizer).",
+        "glwe_simulated run with the same batches. other time: total minus the four stages (client model, loss, optimizer).",
         "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products; "
         "wrong outputs: of the checked ones, how many its circuits got wrong by overflow (compiled for the widths seen in "
         "calibration, they wrap around without an error).",

@@ -8,7 +8,7 @@ import pandas as pd
 from private_lora.costs.inputs import STAGES, full_size_runs
 from private_lora.costs.model import SIZES, VALIDATION
 from private_lora.publish.shared import once
-from private_lora.results.labels import ids_of, in_order
+from private_lora.results.labels import CALLS_NOTE, ids_of, in_order
 from private_lora.results.reader import Data
 
 # Step times are compared with those of the same step under a backend that encrypts nothing; none of them multiplies in bf16.
@@ -128,8 +128,8 @@ def full_step(data: Data) -> pd.DataFrame:
     table = full_steps(data)[COLUMNS]
     table.attrs["notes"] = [
         "Random tokens, and random weights where the model says so: a measurement of cost, not of learning. blocks: "
-        "transformer blocks of this run, of the model's. inputs joint: one call for layers that share an input (q, k, v; gate, "
-        "up); apart: each layer a call. remote calls per step: how many that makes, on which the bytes a token depend. "
+        f"transformer blocks of this run, of the model's. {CALLS_NOTE} "
+        "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
         "these stages; rest: everything else, all of it at the client. Client and server are one process on one machine.",

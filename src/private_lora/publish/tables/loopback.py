@@ -9,7 +9,7 @@ import pandas as pd
 
 from private_lora.costs.model import APART, JOINT
 from private_lora.publish.shared import once
-from private_lora.results.labels import bits_label, ids_of, join_basis
+from private_lora.results.labels import CALLS_NOTE, bits_label, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics, series_of
 
@@ -175,7 +175,7 @@ def loopback(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "Client and workers are processes of their own on one machine and share its cores. in process: the same run without "
         "workers. link: loopback, or a slower one that the harness puts before every worker; its latency is there and back. "
-        "inputs joint: one call for layers that share an input (q, k, v; gate, up); apart: each layer a call.",
+        + CALLS_NOTE,
         "equal to in process: training steps, and evaluations, whose loss is the very number of the run in process with the "
         "same batches on this machine; empty without such a run.",
         "round trips: questions that were answered; retries: asked again; rejected answers: found wrong by the client's check. "

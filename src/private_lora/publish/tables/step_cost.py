@@ -6,7 +6,7 @@ import pandas as pd
 
 from private_lora.costs.model import JOINT, PREDICTION, VALIDATION
 from private_lora.models.shapes import architecture_of
-from private_lora.results.labels import in_order
+from private_lora.results.labels import CALLS_NOTE, in_order
 from private_lora.results.reader import Data
 
 SETTING = ["model", "backend", "options", "device", "machine", "bits", "tokens"]
@@ -75,8 +75,8 @@ def step_cost(data: Data) -> pd.DataFrame:
     table = by_size(lines, ["machine", "backend", "options", "bandwidth_bits_per_s", "workers"])[STEP_COLUMNS]
     table.attrs["notes"] = [
         f"{'No step is predicted.' if pd.isna(tokens) else f'Steps of {tokens:,.0f} tokens'}, which most whole steps were "
-        "measured at; all models of the configuration; other batches are in costs.csv. inputs joint: one call for layers that "
-        "share an input (q, k, v; gate, up); apart: each layer a call. Of the two, the one of which more products were "
+        "measured at; all models of the configuration; other batches are in costs.csv. "
+        f"{CALLS_NOTE} Of the two, the one of which more products were "
         "measured, otherwise joint; remote calls per step tell on how many messages the bytes depend.",
         "step time: client + server + network, one after the other, as implemented; overlapped: the largest of the three, a "
         "lower bound. limited by: the largest.",
