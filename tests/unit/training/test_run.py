@@ -120,7 +120,7 @@ def train_until(run, stop):
 
 
 def test_kill_9_and_again_gives_the_same_records(make_spec, tmp_path):
-    spec = make_spec(steps=120, checkpoint_every=5)
+    spec = make_spec(steps=60, checkpoint_every=5)
 
     def command(name):
         out = tmp_path / name
