@@ -1,5 +1,6 @@
 """Concrete ML as the reference: its clear layer equals our integers, its trainer runs on our batches."""
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -185,7 +186,7 @@ def test_clear_training_at_16_bits_follows_plain_lora(make_model, layers):
     np.testing.assert_allclose([row[2] for row in steps], [row[2] for row in expected], rtol=5e-3)
     assert [row[3] for row in steps] == [row[3] for row in expected]
     assert all(row[4] > 0 for row in steps)
-    assert facts["hybrid_path"] == (1, "circuit")
+    assert json.loads(backend.labels["options"])["path"] == "circuit"
     assert facts["compiled_circuits"][0] == layers
     assert facts["remote_matmuls"][0] == layers * spec.steps
     assert facts["encrypted_matmuls"][0] == 0
@@ -199,10 +200,10 @@ def test_encrypted_training_executes_circuits():
     before = adapter(model)
     clear_steps, _, _ = run_concrete_ml(make_spec("disable", batch_size=2), clear)
 
-    steps, facts, _ = run_concrete_ml(spec, model)
+    steps, facts, backend = run_concrete_ml(spec, model)
 
     layers = 2 * 7 - 3
-    assert facts["hybrid_path"] == (1, "circuit")
+    assert json.loads(backend.labels["options"])["path"] == "circuit"
     assert facts["compiled_circuits"][0] == layers
     assert facts["remote_matmuls"][0] == layers * spec.steps
     # A circuit takes one example, so a batch of two is two encrypted products per layer and step.
@@ -229,7 +230,7 @@ def test_wide_layers_take_the_glwe_path():
 
     steps, facts, backend = run_concrete_ml(spec, tiny_llama(spec, hidden=512, heads=1))
 
-    assert facts["hybrid_path"] == (1, "glwe")
+    assert json.loads(backend.labels["options"])["path"] == "glwe"
     assert facts["compiled_circuits"][0] == 0
     assert facts["remote_matmuls"][0] == 2 * 7 - 3
     assert facts["encrypted_matmuls"][0] == 0
@@ -243,9 +244,9 @@ def test_glwe_path_encrypts():
     spec = make_spec("execute", steps=1, sequence_length=2, lora_dropout=0.0, activation_bits=7, weight_bits=7)
     model = tiny_llama(spec, hidden=512, heads=1, only_v_and_o=True)  # 4 to 10 ms per row and output
 
-    steps, facts, _ = run_concrete_ml(spec, model)
+    steps, facts, backend = run_concrete_ml(spec, model)
 
-    assert facts["hybrid_path"] == (1, "glwe")
+    assert json.loads(backend.labels["options"])["path"] == "glwe"
     assert facts["encrypted_matmuls"][0] == facts["remote_matmuls"][0] == 2 * 2 - 1
     assert facts["public_material_bytes"][0] > 10**8
     assert facts["security_bits"][0] == 128
