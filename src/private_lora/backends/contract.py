@@ -104,7 +104,7 @@ def check_activations(plan: Plan, x: np.ndarray) -> None:
 
 
 class Backend(ABC):
-    """Makes plans, clients and servers. `name` is the registry's."""
+    """Makes plans, clients and servers. `name` is its descriptor's."""
 
     name: str
 

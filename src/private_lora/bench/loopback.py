@@ -20,6 +20,7 @@ from private_lora.network.tools.certificates import make_certificates
 from private_lora.network.wire.security import Address, Tls
 from private_lora.specs.loopback import LoopbackSpec
 from private_lora.specs.run import RunSpec
+from private_lora.specs.worker import WorkerSpec
 from private_lora.training.run import finetune
 
 READY = "listening on "
@@ -112,9 +113,8 @@ def _worker(spec: LoopbackSpec, layers: str, certificates: Path, log: Path) -> I
 
 def worker_arguments(run: RunSpec, layers: str) -> list[str]:
     """Of `private-lora worker`, so that it holds what a run needs."""
-    names = ("model", "revision", "weights", "seed", "blocks", "backend", "device")
-    names += ("activation_bits", "weight_bits", "weight_quantizer", "constant_rows")
-    given = {name: getattr(run, name) for name in names if getattr(run, name) is not None}
+    shared = [name for name in WorkerSpec.model_fields if name in RunSpec.model_fields and name != "share_inputs"]
+    given = {name: getattr(run, name) for name in shared if getattr(run, name) is not None}
     given["backend_options"] = json.dumps(run.backend_options)
     arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     arguments.append("--share-inputs" if run.share_inputs else "--no-share-inputs")

@@ -10,37 +10,9 @@ from pathlib import Path
 
 from private_lora.cli import network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
+from private_lora.cli.flags import add_fields, given_fields
 from private_lora.core.errors import UserError
-from private_lora.specs.backends import BACKENDS
-from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
-
-# Flags of `finetune` that are fields of its spec, with their type and help.
-FINETUNE_FLAGS = {
-    "model": (str, "built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"),
-    "revision": (str, "commit, tag or branch of a hub model"),
-    "data": (str, "math_problems, codebase, jsonl, hub or random_tokens"),
-    "backend": (str, f"one of {', '.join(BACKENDS)}"),
-    "device": (str, "cpu or cuda"),
-    "activation-quantizer": (str, f"one of {', '.join(ACTIVATION_QUANTIZERS)}"),
-    "weight-quantizer": (str, f"one of {', '.join(WEIGHT_QUANTIZERS)}"),
-    "activation-bits": (int, "2 to 16; not for backend float"),
-    "weight-bits": (int, "2 to 16; not for backend float"),
-    "constant-rows": (str, "exact, or reference for the reference implementation's scale of 1"),
-    "share-inputs": (bool, "layers with the same input (q, k, v; gate, up) are one remote call"),
-    "recompute": (bool, "compute a block's activations again in backward, for less memory"),
-    "blocks": (int, "only the model's first so many transformer blocks"),
-    "weights": (str, "pretrained, or random for measurements of cost"),
-    "learning-rate": (float, "peak learning rate"),
-    "lora-rank": (int, "rank of the adapter"),
-    "steps": (int, "optimizer steps"),
-    "batch-size": (int, "sequences per step"),
-    "sequence-length": (int, "tokens per sequence, padding included"),
-    "train-examples": (int, "training examples"),
-    "eval-examples": (int, "held-out examples for the loss; 0 for none"),
-    "generate-examples": (int, "held-out examples for exact match; 0 for none"),
-    "checkpoint-every": (int, "steps between checkpoints"),
-    "seed": (int, "of data order, adapter and dropout; never of keys"),
-}
+from private_lora.specs.run import RunSpec
 
 
 def build_parser(command: str = "") -> argparse.ArgumentParser:
@@ -75,24 +47,17 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
 def _add_finetune(parser) -> None:
     add_specs(parser, "RunSpec, which other flags override", required=False)
     parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
-    parser.add_argument("--data-options", type=json.loads, help='JSON, e.g. \'{"path": "problems.jsonl"}\'')
-    parser.add_argument("--backend-options", type=json.loads, help="JSON")
-    for flag, (kind, text) in FINETUNE_FLAGS.items():
-        how = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        parser.add_argument(f"--{flag}", help=text, **how)
+    add_fields(parser, RunSpec)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     network.add_workers(parser)
     parser.set_defaults(handler=_finetune)
 
 
 def _finetune(args) -> int:
-    from private_lora.specs.run import RunSpec
-
     if args.runs:
         return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args), TRAINING_IMPORTS)
     values = json.loads(only_spec(args)) if args.spec else {}
-    names = [flag.replace("-", "_") for flag in FINETUNE_FLAGS] + ["data_options", "backend_options"]
-    values |= {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    values |= given_fields(args, RunSpec)
     out = args.out if args.out.suffix == ".csv" else args.out / "records.csv"
     values.setdefault("run_id", out.parent.name)
     converged = _finetune_one(RunSpec.from_dict(values), out, args)

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from argparse import BooleanOptionalAction
 from functools import partial
 from pathlib import Path
 
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
+from private_lora.cli.flags import add_fields, given_fields
+from private_lora.specs.worker import WorkerSpec
 
-# Flags of `worker` that are fields of its spec, with their type and help.
-WORKER_FLAGS = {
-    "model": (str, "built-in name, local directory or hub id, as of the run"),
-    "layers": (str, "transformer blocks to hold, such as 0-7 or 0-3,8-11; default: all"),
-    "revision": (str, "commit, tag or branch of a hub model"),
-    "weights": (str, "pretrained, or random for measurements of cost"),
-    "seed": (int, "of random weights"),
-    "blocks": (int, "only the model's first so many transformer blocks, as of the run"),
-    "backend": (str, "packed, packed_approx or glwe; integer and float see activations in the clear"),
-    "device": (str, "cpu or cuda"),
-    "activation-bits": (int, "2 to 16, as of the run"),
-    "weight-bits": (int, "2 to 16, as of the run"),
-    "weight-quantizer": (str, "as of the run"),
-    "constant-rows": (str, "as of the run"),
-}
 # Flags of `worker` that are limits: field, factor to the field's unit, help.
 MEGABYTE = 2**20
 LIMIT_FLAGS = {
@@ -39,12 +25,7 @@ LIMIT_FLAGS = {
 def add_worker(parser) -> None:
     """Arguments of `worker`."""
     parser.add_argument("--listen", required=True, help="host:port; port 0 takes a free one and prints it")
-    for flag, (kind, text) in WORKER_FLAGS.items():
-        parser.add_argument(f"--{flag}", type=kind, help=text, required=flag in ("model", "backend"))
-    parser.add_argument("--backend-options", type=json.loads, help="JSON, as of the run")
-    parser.add_argument(
-        "--share-inputs", action=BooleanOptionalAction, help="q, k, v are one product, gate, up another, as of the run"
-    )
+    add_fields(parser, WorkerSpec, required=True)
     add_tls(parser, "--client-ca", "certificate authority of the clients")
     parser.add_argument("--metrics", help="host:port of Prometheus metrics; over HTTPS, for clients, unless on loopback")
     for flag, (_, _, text) in LIMIT_FLAGS.items():
@@ -109,10 +90,8 @@ def _worker(args) -> int:
     from private_lora.network.wire.security import Address, tls_or_plaintext
     from private_lora.network.worker.server import serve
     from private_lora.network.worker.sessions import Limits
-    from private_lora.specs.worker import WorkerSpec
 
-    names = [flag.replace("-", "_") for flag in WORKER_FLAGS] + ["backend_options", "share_inputs"]
-    spec = WorkerSpec(**{name: getattr(args, name) for name in names if getattr(args, name) is not None})
+    spec = WorkerSpec(**given_fields(args, WorkerSpec))
     given = {field: (getattr(args, flag.replace("-", "_")), factor) for flag, (field, factor, _) in LIMIT_FLAGS.items()}
     limits = Limits(
         **{field: type(getattr(Limits, field))(value * f) for field, (value, f) in given.items() if value is not None}

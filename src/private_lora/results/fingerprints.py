@@ -17,15 +17,27 @@ from private_lora.core.paths import PACKAGE
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
+from private_lora.specs.descriptors import BackendDescriptor, QuantizerDescriptor
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import LoopbackSpec
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 
 NAME = PACKAGE.name
-# They name and describe things, refuse them, or say where numbers come from. What reaches a result of that is part of the
+AnySpec = RunSpec | LoopbackSpec | LayerSpec | BlockSpec
+# They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
 # fingerprint below: a backend's basis, and how a run's quantizers are described.
-DESCRIPTIONS = ("backends", "colours", "data", "models", "options", "quantizers", "registry", "sentences", "stages")
+DESCRIPTIONS = (
+    "backends",
+    "colours",
+    "data",
+    "descriptors",
+    "models",
+    "options",
+    "quantizers",
+    "sentences",
+    "stages",
+)
 NOT_NUMBERS = frozenset(
     f"{NAME}.{module}"
     for module in (*(f"specs.{name}" for name in DESCRIPTIONS), "core.errors", "core.paths", "results.provenance")
@@ -41,35 +53,47 @@ ENTRY_POINTS = {
 }
 
 
-def fingerprint(spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> str:
+def fingerprint(spec: AnySpec) -> str:
     """Changes when, and only when, code that a run or a measurement goes through changes, comments aside."""
     run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
-    names = [backend["name"] for backend in run.backends] if isinstance(run, BlockSpec) else [run.backend]
-    entries = [BACKENDS[name] for name in names if name in BACKENDS]
-    modules = {_module_of(entry.path) for entry in entries} | set(ENTRY_POINTS[type(spec)])
-    described = ""
+    described = repr(_quantizers(run)) if isinstance(run, RunSpec) else ""
+    return " ".join([_fingerprint(_modules(spec), described), *(entry.basis for entry in _backends(run))])
+
+
+def files_behind(spec: AnySpec) -> list[Path]:
+    """Source files that a run or a measurement goes through."""
+    return source_files(_modules(spec), NOT_NUMBERS)
+
+
+def _modules(spec: AnySpec) -> frozenset[str]:
+    """Where the code of a spec begins: its command's, its backends', its data source's, its quantizers'."""
+    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    paths = [entry.path for entry in _backends(run)]
     if isinstance(run, RunSpec):
-        quantizers = ACTIVATION_QUANTIZERS[run.activation_quantizer], WEIGHT_QUANTIZERS[run.weight_quantizer]
-        modules |= {_module_of(DATASETS[run.data].module), *(_module_of(quantizer.ranges) for quantizer in quantizers)}
-        described = repr(quantizers)
-    return " ".join([_fingerprint(frozenset(modules), described), *(entry.basis for entry in entries)])
+        paths += [DATASETS[run.data].module, *(quantizer.ranges for quantizer in _quantizers(run))]
+    return frozenset(path.split(":")[0].removeprefix(f"{NAME}.") for path in paths) | set(ENTRY_POINTS[type(spec)])
 
 
-def _module_of(path: str) -> str:
-    return path.split(":")[0].removeprefix(f"{NAME}.")
+def _backends(run: RunSpec | LayerSpec | BlockSpec) -> list[BackendDescriptor]:
+    names = [backend["name"] for backend in run.backends] if isinstance(run, BlockSpec) else [run.backend]
+    return [BACKENDS[name] for name in names if name in BACKENDS]
+
+
+def _quantizers(run: RunSpec) -> tuple[QuantizerDescriptor, QuantizerDescriptor]:
+    return ACTIVATION_QUANTIZERS[run.activation_quantizer], WEIGHT_QUANTIZERS[run.weight_quantizer]
 
 
 @functools.cache
 def _fingerprint(entry_points: frozenset[str], described: str) -> str:
-    return code_fingerprint(source_files(entry_points), described)
+    return code_fingerprint(source_files(entry_points, NOT_NUMBERS), described)
 
 
 @functools.cache
-def source_files(entry_points: frozenset[str]) -> list[Path]:
+def source_files(entry_points: frozenset[str], left_out: frozenset[str] = frozenset()) -> list[Path]:
     """Files of the entry points (modules of this package such as `training.run`, or whole rooms) and all that they import.
 
-    A module's packages are imported with it. What is imported for type checking alone does not count. Of a backend that
-    another package brings, its own module counts alone.
+    A module's packages are imported with it. What is imported for type checking alone does not count. Of what another package
+    brings, the module that is named counts alone.
     """
     graph = _import_graph()
     roots = {f"{NAME}.{name}" for name in entry_points if f"{NAME}.{name}" in graph.modules}
@@ -77,7 +101,7 @@ def source_files(entry_points: frozenset[str]) -> list[Path]:
     waiting, found = set().union(roots, *(graph.find_descendants(root) for root in roots)), set()
     while waiting:
         module = waiting.pop()
-        if module not in found and module not in NOT_NUMBERS:
+        if module not in found and module not in left_out:
             found.add(module)
             waiting |= graph.find_modules_directly_imported_by(module) | {module.rpartition(".")[0]} - {""}
     return sorted([*others, *(_source(module) for module in found)])

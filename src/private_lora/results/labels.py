@@ -14,6 +14,8 @@ from private_lora.specs.stages import STAGES
 SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantizers.PAIRS.values()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
+# Backends that the treatment of constant rows does not reach: they do not quantize, or by themselves.
+OWN_ROWS = [name for name, backend in BACKENDS.items() if not backend.quantized or backend.kind == "trainer"]
 PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
 # How the calls of layers with the same input are arranged: by the value of the column `inputs`.
 CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
@@ -34,7 +36,7 @@ def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     for column in {"activation_bits", "weight_bits"} & set(frame.columns):
         frame.loc[is_float, column] = np.nan
     if "constant_rows" in frame:
-        frame.loc[frame["backend"].isin(["float", "concrete_ml"]), "constant_rows"] = ""
+        frame.loc[frame["backend"].isin(OWN_ROWS), "constant_rows"] = ""
     return frame
 
 

@@ -54,10 +54,6 @@ class Spec(Model):
             raise UserError("the spec must be a JSON object")
         return cls.from_dict(values)
 
-    def replace(self, **changes) -> Self:
-        """The spec with other values, checked again."""
-        return type(self)(**self.to_dict() | changes)
-
     def to_dict(self) -> dict:
         """All fields, defaults included."""
         return self.model_dump()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from typing_extensions import TypedDict
 
 from private_lora.specs.base import Spec
 from private_lora.specs.fields import Bandwidth, Positive, Quantity
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
-from private_lora.specs.sentences import check_keys, known_name, unique
+from private_lora.specs.sentences import check_keys, one_of, unique
 
 Name = Annotated[str, Field(min_length=1)]
-Model = Annotated[str, AfterValidator(known_name("architecture", (*ARCHITECTURES, *BUILT_IN_MODELS)))]
+Model = one_of("architecture", (*ARCHITECTURES, *BUILT_IN_MODELS))
 
 
 class Network(TypedDict):

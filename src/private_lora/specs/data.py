@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True)
-class DataDescriptor:
-    """What may be said about a data source without importing it.
-
-    module: has `validate(options)` and `examples(options, split, seed)`. text: what it gives. options: their types by name.
-    has_answers: whether its examples may have an answer to compare with. is_local: they can be counted before any job.
-    """
-
-    name: str
-    module: str
-    text: str
-    options: dict[str, type] = field(default_factory=dict)
-    has_answers: bool = True
-    is_local: bool = True
-
+from private_lora.specs.descriptors import DataDescriptor, by_name
 
 _FIELDS = {"prompt_field": str, "completion_field": str, "answer_field": str}
 _SOURCES = "private_lora.data.sources"
 
-DATASETS = {
-    descriptor.name: descriptor
-    for descriptor in (
+DATASETS = by_name(
+    (
         DataDescriptor("math_problems", f"{_SOURCES}.math_problems", "generated math word problems with worked answers"),
         DataDescriptor(
             "codebase",
@@ -55,5 +37,6 @@ DATASETS = {
             has_answers=False,
             is_local=False,
         ),
-    )
-}
+    ),
+    "private_lora.data",
+)

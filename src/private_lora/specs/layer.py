@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.base import Spec, check_backend, check_bits, options_by_backend
 from private_lora.specs.fields import Bits, NotNegative, Positive
-from private_lora.specs.sentences import known_name, valid
+from private_lora.specs.sentences import one_of, valid
 
 
 class LayerSpec(Spec):
@@ -18,7 +18,7 @@ class LayerSpec(Spec):
     model_config = ConfigDict(json_schema_extra=options_by_backend)
 
     run_id: str
-    backend: Annotated[str, AfterValidator(known_name("backend", BACKENDS))]
+    backend: one_of("backend", BACKENDS)
     rows: Positive
     inputs: Positive
     outputs: Positive

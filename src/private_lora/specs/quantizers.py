@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from private_lora.specs.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE
-
-
-@dataclass(frozen=True)
-class QuantizerDescriptor:
-    """ranges: `module:function` that gives the range of each row. symmetric: around zero. calibrated: from a pass before."""
-
-    name: str
-    ranges: str
-    symmetric: bool = False
-    calibrated: bool = False
-
-
-@dataclass(frozen=True)
-class PairDescriptor:
-    """A pair of quantizers with a short name, and how figures show it."""
-
-    activations: str
-    weights: str
-    short: str
-    colour: str = ""
-    marker: str = ""
-
+from private_lora.specs.descriptors import PairDescriptor, QuantizerDescriptor, by_name
 
 _RANGES = "private_lora.split.quantizers"
 
-ACTIVATION_QUANTIZERS = {
-    descriptor.name: descriptor
-    for descriptor in (
+ACTIVATION_QUANTIZERS = by_name(
+    (
         QuantizerDescriptor("dynamic_per_token", f"{_RANGES}:range_of_each_row"),
         QuantizerDescriptor("dynamic_per_tensor", f"{_RANGES}:range_of_all_rows"),
         QuantizerDescriptor("static_per_tensor", f"{_RANGES}:range_from_calibration", calibrated=True),
         QuantizerDescriptor("symmetric_per_token", f"{_RANGES}:range_of_each_row", symmetric=True),
-    )
-}
+    ),
+    "private_lora.activation_quantizers",
+)
 # A weight's rows are its outputs.
-WEIGHT_QUANTIZERS = {
-    descriptor.name: descriptor
-    for descriptor in (
+WEIGHT_QUANTIZERS = by_name(
+    (
         QuantizerDescriptor("static_per_channel", f"{_RANGES}:range_of_each_row"),
         QuantizerDescriptor("static_per_tensor", f"{_RANGES}:range_of_all_rows"),
         QuantizerDescriptor("symmetric_per_channel", f"{_RANGES}:range_of_each_row", symmetric=True),
-    )
-}
+    ),
+    "private_lora.weight_quantizers",
+)
 DEFAULT_PAIR = "DTok-SC"
 # In the order in which tables and figures list them; `symmetric_per_tensor` is Concrete ML's own.
 PAIRS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
@@ -13,7 +13,7 @@ from private_lora.specs.data import DATASETS
 from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Positive, Quantity, Share, Weights
 from private_lora.specs.models import ARCHITECTURES
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
-from private_lora.specs.sentences import known_name, valid
+from private_lora.specs.sentences import one_of, valid
 
 
 class RunSpec(Spec):
@@ -25,10 +25,10 @@ class RunSpec(Spec):
     """name of the run"""
     model: str
     """built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"""
-    data: Annotated[str, AfterValidator(known_name("dataset", DATASETS))]
-    """math_problems, codebase, jsonl, hub or random_tokens"""
-    backend: Annotated[str, AfterValidator(known_name("backend", BACKENDS))]
-    """who multiplies, such as float, integer or packed"""
+    data: one_of("dataset", DATASETS)
+    """source of the texts"""
+    backend: one_of("backend", BACKENDS)
+    """who multiplies"""
     stage: str = "manual"
     """part of a study that the run belongs to"""
     variant: str = ""
@@ -43,12 +43,10 @@ class RunSpec(Spec):
     """cpu or cuda"""
     backend_options: dict[str, Any] = Field(default_factory=dict)
     """of the backend, as JSON: '{"log2_q": 24}'"""
-    activation_quantizer: Annotated[str, AfterValidator(known_name("activation quantizer", ACTIVATION_QUANTIZERS))] = (
-        "dynamic_per_token"
-    )
-    """of activations and gradients, such as dynamic_per_token"""
-    weight_quantizer: Annotated[str, AfterValidator(known_name("weight quantizer", WEIGHT_QUANTIZERS))] = "static_per_channel"
-    """of weights, such as static_per_channel"""
+    activation_quantizer: one_of("activation quantizer", ACTIVATION_QUANTIZERS) = "dynamic_per_token"
+    """of activations and gradients"""
+    weight_quantizer: one_of("weight quantizer", WEIGHT_QUANTIZERS) = "static_per_channel"
+    """of weights"""
     activation_bits: Bits | None = None
     """2 to 16; not for backend float"""
     weight_bits: Bits | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from private_lora.core.errors import UserError
@@ -101,13 +102,13 @@ def unique(values):
     return values
 
 
-def known_name(what: str, known: Iterable[str]) -> Callable[[str], str]:
-    """A validator of names; what it refuses lists the known ones."""
+def one_of(what: str, known: Iterable[str]):
+    """The type of a name; one that is not known is refused with those that are."""
 
     def check(name: str) -> str:
         return valid(check_name, what, name, known) or name
 
-    return check
+    return Annotated[str, AfterValidator(check), Field(examples=list(known))]
 
 
 def valid(check: Callable, *arguments, **keywords):

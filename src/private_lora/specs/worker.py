@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
@@ -14,7 +14,7 @@ from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Positive,
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.quantizers import WEIGHT_QUANTIZERS
 from private_lora.specs.ranges import parse_ranges
-from private_lora.specs.sentences import known_name, valid
+from private_lora.specs.sentences import one_of, valid
 
 
 def check_remote(backend: str) -> None:
@@ -51,7 +51,7 @@ class WorkerSpec(Spec):
     """2 to 16, as of the run"""
     weight_bits: Bits | None = None
     """2 to 16, as of the run"""
-    weight_quantizer: Annotated[str, AfterValidator(known_name("weight quantizer", WEIGHT_QUANTIZERS))] = "static_per_channel"
+    weight_quantizer: one_of("weight quantizer", WEIGHT_QUANTIZERS) = "static_per_channel"
     """as of the run"""
     constant_rows: ConstantRows = "exact"
     """as of the run"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, create_model
+from pydantic import BeforeValidator, Discriminator, Field, Tag, create_model
 from pydantic_core import PydanticUndefined
 
 from private_lora.specs.backends import BACKENDS
@@ -18,7 +18,7 @@ from private_lora.specs.fields import Bandwidth, Bits, ConstantRows, NotNegative
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
-from private_lora.specs.sentences import check_keys, known_name, unique
+from private_lora.specs.sentences import check_keys, one_of, unique
 from private_lora.specs.stages import STAGES
 
 MEMORY = ("default", *STAGES, *BACKENDS)
@@ -99,8 +99,8 @@ class BitPair(Model):
 class Pair(Model):
     """Quantizers of activations (and gradients) and of weights."""
 
-    activations: Annotated[str, AfterValidator(known_name("activation quantizer", ACTIVATION_QUANTIZERS))]
-    weights: Annotated[str, AfterValidator(known_name("weight quantizer", WEIGHT_QUANTIZERS))]
+    activations: one_of("activation quantizer", ACTIVATION_QUANTIZERS)
+    weights: one_of("weight quantizer", WEIGHT_QUANTIZERS)
 
 
 class Backend(Model):
@@ -227,7 +227,7 @@ class Block(Model):
 
 def _names(what: str, known) -> Any:
     """A list of names, or all of them."""
-    listed = Annotated[list[Annotated[str, AfterValidator(known_name(what, known))]], BeforeValidator(unique)]
+    listed = Annotated[list[one_of(what, known)], BeforeValidator(unique)]
     return _either(Literal["all"], listed, lambda value: isinstance(value, str))
 
 

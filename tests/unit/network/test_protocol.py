@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from private_lora.backends import load
-from private_lora.cli.network import LIMIT_FLAGS, WORKER_FLAGS
+from private_lora.cli.network import LIMIT_FLAGS
 from private_lora.core.errors import UserError
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import PART_BYTES, BrokenStream, parts_of, read_data, read_header
@@ -155,5 +155,4 @@ def test_workers_that_cannot_serve_say_so_before_they_listen(fields, message, ti
 
 
 def test_flags_of_the_command_are_fields_of_the_specs():
-    assert {flag.replace("-", "_") for flag in WORKER_FLAGS} <= set(WorkerSpec.model_fields)
     assert {field for field, _, _ in LIMIT_FLAGS.values()} < {f.name for f in dataclasses.fields(Limits)}

@@ -36,15 +36,21 @@ def spec(**fields) -> BlockSpec:
     return BlockSpec.from_dict(values | {"activation_bits": 8, "weight_bits": 8} | fields)
 
 
-def test_default_study_has_the_shapes_and_batches_of_a_llama_block():
-    blocks = [b for b in study_of(read_yaml(DEFAULTS)).blocks.values() if b.model == "Llama-3.2-1B"]
+@pytest.mark.parametrize(
+    ("files", "tokens", "slow"),
+    [([], {128, 2048}, {"k"}), ([DEFAULTS.parent / "studies/full.yaml"], {128, 512, 2048, 8192}, {"q", "k", "v", "o"})],
+    ids=["default", "full"],
+)
+def test_the_shapes_and_batches_of_a_llama_block(files, tokens, slow):
+    """slow: layers that are measured under GLWE."""
+    blocks = [b for b in load_study(files).blocks.values() if b.model == "Llama-3.2-1B"]
     compared = [b for b in blocks if {x["name"] for x in b.backends} >= {"plaintext_float32", "plaintext_int8", "packed"}]
-    assert {b.tokens for b in compared if not b.share_inputs} == {128, 512, 2048, 8192}
+    assert {b.tokens for b in compared if not b.share_inputs} == tokens
     assert {b.tokens for b in compared if b.share_inputs} == {2048}
     assert all("packed_approx" in {x["name"] for x in b.backends} and len(b.layers) == 7 for b in compared)
     (glwe,) = [b for b in blocks if b not in compared]
     assert [b["name"] for b in glwe.backends] == ["glwe"]
-    assert set(glwe.layers) == {"q", "k", "v", "o"}
+    assert set(glwe.layers) == slow
     assert all(b.blocks == 16 and b.layers["k"] == [2048, 512] and b.device == "cpu" for b in blocks)
 
 

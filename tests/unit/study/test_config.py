@@ -17,6 +17,7 @@ from private_lora.specs.stages import STAGES
 from private_lora.study.config import DEFAULTS, ROOT, load_study, merge, read_yaml, study_of
 from private_lora.study.grid import input_files
 
+FULL = ROOT / "config/studies/full.yaml"
 PAIR = {"activations": "dynamic_per_token", "weights": "static_per_channel"}
 
 
@@ -47,15 +48,24 @@ def refused(config) -> str:
     return text
 
 
-def test_default_study_has_the_grid_of_the_issue(defaults):
-    runs = study_of(defaults).runs.values()
+@pytest.mark.parametrize(
+    ("files", "seeds", "widths"),
+    [
+        ([], {0}, {"mini-llama": {4, 8, 16}, "mini-llama-outlier": {8}}),
+        ([FULL], {0, 1}, {"mini-llama": {4, 6, 8, 12, 16}, "mini-llama-outlier": {8, 16}}),
+    ],
+    ids=["default", "full"],
+)
+def test_the_grid_of_the_default_study_in_short_and_in_full(files, seeds, widths):
+    runs = load_study(files).runs.values()
     sweeps = [r for r in runs if r.stage == "sweep"]
-    for model, bits in (("mini-llama", {4, 6, 8, 12, 16}), ("mini-llama-outlier", {8, 16})):
+    assert {r.model for r in sweeps} == set(widths)
+    for model, bits in widths.items():
         of_model = [r for r in sweeps if r.model == model]
         assert {r.backend for r in of_model} == {"float", "integer"}
         assert {r.activation_bits for r in of_model if r.backend == "integer"} == bits
         assert len({(r.activation_quantizer, r.weight_quantizer) for r in of_model if r.backend == "integer"}) == 3
-        assert len({r.seed for r in of_model}) >= 2
+        assert {r.seed for r in of_model} == seeds
     encrypted = [r for r in runs if r.stage == "encrypted"]
     assert {r.backend for r in encrypted} == {"float", "integer", "glwe_simulated", "glwe", "concrete_ml"}
 

@@ -35,7 +35,7 @@ GLWE_SECURITY_BITS = 128  # what the extension's authors state for its default p
 
 
 class ConcreteMLBackend:
-    """Trains a peft model by Concrete ML; a `trainer` of the registry, not a matmul backend.
+    """Trains a peft model by Concrete ML; a backend of kind `trainer`.
 
     labels: from the compilation in `train` on, what the columns `activation_quantizer`, `weight_quantizer`, `activation_bits`,
     `weight_bits` and `constant_rows` must say of this run, read from the quantizers that did the work.
