@@ -27,7 +27,6 @@ rule publish:
     log:
         f"{LOGS}/publish.log",
     localrule: True
-    threads: 2
     params:
         out=RESULTS,
         costs=STUDY.costs.to_json(),
@@ -40,4 +39,4 @@ rule publish:
         " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
-        " --tables {params.tables} --figures {params.figures} --processes {threads} > {log} 2>&1"
+        " --tables {params.tables} --figures {params.figures} > {log} 2>&1"
