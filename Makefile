@@ -1,7 +1,8 @@
 # All that a newcomer needs: `make reproduce` from a clone to results/report.html. Needs Python 3.11, make and gcc.
 #   make reproduce [CONFIG=config/smoke.yaml] [CORES=2]     the study, and its report
-#   make smoke      the same study in small, under results/smoke
-#   make test       all tests;  make lint: style of Python and Snakemake files
+#   make smoke      the same study in small, under results/smoke, in three minutes
+#   make test       tests, one of each kind;  make test-all: all of them, at length
+#   make lint       style of Python and Snakemake files, and which room may import which
 #   make exactness  10^8 values of `packed` against int64, in every bit-width pair
 #   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test exactness lint certs lock record
+.PHONY: install reproduce smoke test test-all exactness lint certs lock record
 
 install: $(INSTALLED)
 
@@ -46,7 +47,10 @@ smoke:
 	$(MAKE) reproduce CONFIG=config/smoke.yaml
 
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
+
+test-all: install
+	$(BIN)/python -m pytest -q -n 2 --all
 
 exactness: install
 	$(BIN)/python -m pytest -q tests/contract/test_exactness.py --checked-values 1e8
@@ -55,7 +59,8 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check -l 128 Snakefile workflow
-	$(BIN)/python -m pytest -q tests/workflow/test_lint.py
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/architecture/test_snakemake_lint.py
 
 certs: install
 	$(BIN)/python -m private_lora certs --out certificates

@@ -88,6 +88,12 @@ def code(*modules):
     return relative(source_files(frozenset(modules)))
 
 
+def described(path, kind, name):
+    """An entry of the report, with its caption."""
+    caption = f"../report/{kind}_{name}.rst"
+    return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})
+
+
 wildcard_constraints:
     batch=r"[a-z_]+-\d+",
 

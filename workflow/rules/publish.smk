@@ -6,12 +6,6 @@ MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published
 MADE += [f"{DATA}/beside/{kind}.csv" for kind in KINDS if beside(kind)]
 
 
-def described(path, kind, name):
-    """An entry of the report, with its caption."""
-    caption = f"../report/{kind}_{name}.rst"
-    return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})
-
-
 rule publish:
     input:
         **{kind: records(kind) for kind in KINDS},
@@ -27,11 +21,10 @@ rule publish:
     log:
         f"{LOGS}/publish.log",
     localrule: True
-    threads: 2
     params:
-        out=RESULTS,
+        out=subpath(output[0], ancestor=2),
         costs=STUDY.costs.to_json(),
-        reference=REFERENCE,
+        reference=lambda w, input: str(Path(input.reference[0]).parent),
         tables=list(TABLES),
         figures=list(FIGURES),
     shell:
@@ -40,4 +33,4 @@ rule publish:
         " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
-        " --tables {params.tables} --figures {params.figures} --processes {threads} > {log} 2>&1"
+        " --tables {params.tables} --figures {params.figures} > {log} 2>&1"

@@ -2,58 +2,96 @@
 
 import re
 import shlex
-from collections import Counter
 
 import pytest
 from workflow_tree import ROOT
 
 from private_lora.cli.main import build_parser
+from private_lora.specs.run import RunSpec
 from private_lora.study.config import load_study
+from private_lora.study.jobs import LONGEST_S, START_S, Batch, batches
+
+GPU = ROOT / "config/studies/gpu.yaml"
+MEASURED = {"finetune", "loopback_job", "layer_job", "block_job"}
 
 
-@pytest.mark.parametrize("name", ["config", "smoke"])
-def test_one_job_for_each_run_of_the_grid(tree, name):
+def batches_of(study) -> list[Batch]:
+    """The jobs that run and measure something."""
+    kinds = study.runs, study.loopbacks, study.layers, study.blocks
+    return list(batches([spec for kind in kinds for spec in kind.values()]).values())
+
+
+@pytest.mark.parametrize("name", ["config", "smoke", "studies/full"])
+def test_every_run_of_the_grid_is_in_one_job(tree, name):
     study = load_study([ROOT / f"config/{name}.yaml"])
     jobs = tree.jobs(f"config/{name}.yaml")
-    assert jobs["finetune"] == len(study.runs)
-    assert jobs["loopback"] == len(study.loopbacks) > 0
-    assert jobs["layer"] == len(study.layers)
-    assert jobs["block"] == len(study.blocks) > 0
-    assert sum(rule.startswith("table_") for rule in jobs) == len(study.tables)
-    assert sum(rule.startswith("figure_") for rule in jobs) == len(study.figures)
-    assert not any(rule.startswith("pretrain") for rule in jobs)
+    found = batches_of(study)
+    assert sum(jobs[rule] for rule in MEASURED) == len(found)
+    assert jobs.keys() - MEASURED == {"kernels", "publish", "all", "total"}
+    ids = [spec.run_id for batch in found for spec in batch.specs]
+    assert ids == [*study.runs, *study.loopbacks, *study.layers, *study.blocks]
+
+
+def test_jobs_hold_neighbours_of_one_stage_and_stay_short():
+    for batch in batches_of(load_study([])):
+        assert len({spec.stage for spec in batch.specs}) == 1
+        assert len(batch.specs) == 1 or batch.seconds <= LONGEST_S + START_S
+        assert all(batch.memory_bus == 0 or spec.backend == "glwe" for spec in batch.specs if isinstance(spec, RunSpec))
+
+
+def test_a_stage_is_a_target(tree):
+    for stage, rule in (("sweep", "finetune"), ("full_size", "finetune"), ("block", "block_job"), ("loopback", "loopback_job")):
+        result = tree.snakemake(stage, "--dry-run", "--quiet", "rules", "--configfile", "config/smoke.yaml")
+        assert result.returncode == 0, result.stdout
+        assert {name for name in (*MEASURED, "publish") if re.search(rf"^{name} ", result.stdout, re.M)} == {rule}
+
+
+@pytest.mark.parametrize(
+    "target", ["publish", "costs", "results/smoke/figures/loss_curves.png", "results/smoke/tables/runs.csv"]
+)
+def test_what_is_published_is_a_target(tree, target):
+    result = tree.snakemake(target, "--dry-run", "--quiet", "rules", "--configfile", "config/smoke.yaml")
+    assert result.returncode == 0, result.stdout
+    assert re.search(r"^publish +1$", result.stdout, re.M)
 
 
 def test_gpu_study_is_planned_without_a_gpu(tree):
-    study = load_study([ROOT / "config/studies/gpu.yaml"])
-    jobs = tree.jobs("config/studies/gpu.yaml")
-    assert jobs["block"] == len(study.blocks) == 6
-    assert not {"finetune", "loopback", "layer"} & set(jobs)
-    published = {f"table_{name}" for name in study.tables} | {f"figure_{name}" for name in study.figures}
-    assert {"table_block_utilisation", "figure_block_latency"} <= published <= set(jobs)
+    study = load_study([GPU])
+    jobs = tree.jobs(str(GPU.relative_to(ROOT)))
+    assert len(study.blocks) == 6
+    assert jobs.keys() == {"block_job", "kernels", "publish", "all", "total"}
+    assert {"block_utilisation", "block_latency"} <= {*study.tables, *study.figures}
 
 
-def test_smoke_has_the_shape_of_the_default_study():
+def test_smoke_touches_every_stage_and_every_backend():
     default, smoke = (load_study([ROOT / f"config/{name}.yaml"]) for name in ("config", "smoke"))
     assert smoke.results != default.results
-    kinds = [Counter((spec.stage, spec.model, spec.backend) for spec in study.runs.values()) for study in (default, smoke)]
-    assert set(kinds[0]) == set(kinds[1])
-    assert set(default.loopbacks) == set(smoke.loopbacks)
-    assert {spec.backend for spec in default.layers.values()} == {spec.backend for spec in smoke.latencies.values()}
+    for part in ("stage", "backend"):
+        seen = [{getattr(spec, part) for spec in study.runs.values()} for study in (default, smoke)]
+        assert seen[0] == seen[1]
+    assert set(smoke.loopbacks) < set(default.loopbacks)
+    assert {bool(spec.workers) for spec in smoke.loopbacks.values()} == {False, True}
+    assert {spec.backend for spec in default.layers.values()} == {spec.backend for spec in smoke.layers.values()}
     measured = [
         {(b["name"], spec.share_inputs) for spec in study.blocks.values() for b in spec.backends} for study in (default, smoke)
     ]
     assert measured[0] == measured[1]
 
 
+def test_what_left_the_default_study_is_in_the_full_one():
+    default, full = load_study([]), load_study([ROOT / "config/studies/full.yaml"])
+    assert full.results != default.results
+    for kind in ("runs", "loopbacks", "layers", "blocks"):
+        ours, theirs = getattr(default, kind), getattr(full, kind)
+        assert {run_id for run_id in ours if run_id in theirs and ours[run_id] != theirs[run_id]} == set()
+    smaller = {run_id for run_id in default.runs if run_id not in full.runs}
+    assert all(re.search("1-step|10-steps|6-tokens", run_id) for run_id in smaller), smaller
+
+
 def test_recorded_study_schedules_nothing_heavy(tree):
-    jobs = tree.jobs("config/recorded.yaml")
-    assert not {"finetune", "loopback", "layer", "block"} & set(jobs)
-    kinds = {path.name for directory in load_study([]).beside for path in directory.glob("*.csv")}
-    assert jobs.get("beside", 0) == len(kinds)
-    assert {"convergence", "networks", "latencies", "blocks", "prepare", "table_claims", "figure_loss_curves"} <= set(jobs)
-    run = "results/recorded-published/runs/sweep_mini-llama_float_seed0/records.csv"
-    assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", run).returncode != 0
+    assert tree.jobs("config/recorded.yaml") == {"publish": 1, "all": 1, "total": 2}
+    job = "results/recorded-published/data/jobs/sweep-1.csv"
+    assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", job).returncode != 0
 
 
 def test_pretrain_is_there_on_request(tree):
@@ -68,8 +106,6 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    assert {"finetune", "loopback", "layer", "block", "collect", "cost", "prepare", "table", "figure", "pretrain"} == {
-        c[0] for c in commands
-    }
+    assert {"finetune", "loopback", "layer", "block", "compile", "publish", "pretrain"} == {c[0] for c in commands}
     for command in commands:
         build_parser(command[0]).parse_args(command)

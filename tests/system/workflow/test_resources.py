@@ -33,7 +33,7 @@ def test_every_job_of_a_cluster_has_cores_memory_and_time(smoke):
         assert int(job["mem_mb"]) >= 500, job
         assert int(job["runtime"]) >= 60, job
         assert job["threads"] in ("1", "48"), job
-    assert {job["threads"] for job in smoke if job["rule"] in ("layer", "block")} == {"48"}
+    assert {job["threads"] for job in smoke if job["rule"] in ("layer_job", "block_job")} == {"48"}
 
 
 def test_what_takes_all_cores_has_its_node_to_itself(smoke):
@@ -41,7 +41,7 @@ def test_what_takes_all_cores_has_its_node_to_itself(smoke):
 
 
 def test_a_gpu_is_asked_for_where_the_device_is_one(tree, smoke):
-    blocks = [job for job in planned(tree, "config/studies/gpu.yaml", "--cores", "64") if job["rule"] == "block"]
+    blocks = [job for job in planned(tree, "config/studies/gpu.yaml", "--cores", "64") if job["rule"] == "block_job"]
     assert blocks
     assert {job["gpu"] for job in blocks} == {"1"}
     assert {job.get("gpu", "0") for job in smoke} == {"0"}
