@@ -13,7 +13,8 @@ from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking, RemotePlace
 from private_lora.network.client.workers import Patience, Workers
 from private_lora.network.wire.security import Address
-from private_lora.training.loop import prepare, train
+from private_lora.training.loop import train
+from private_lora.training.preparation import prepare
 
 STEPS = 4
 # Questions of a run: evaluation before the first step, two steps, evaluation, two steps, evaluation.

@@ -1,4 +1,4 @@
-"""Made-up rows of the stage network for the tests of tables and figures. Nothing here was measured or may be published."""
+"""Made-up rows of the stage loopback for the tests of tables and figures. Nothing here was measured or may be published."""
 
 from __future__ import annotations
 

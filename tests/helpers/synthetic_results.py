@@ -152,7 +152,7 @@ def packed_rows(steps: int = 10) -> list[dict]:
 
 
 def layer_rows(shapes=("1x256x256", "16x2048x2048", "1x2048x512")) -> list[dict]:
-    """Made-up stage times and bytes of one layer, three repeats, for float, integer and glwe."""
+    """Made-up times of operations and bytes of one layer, three repeats, for float, integer and glwe."""
     rows = []
     for shape in shapes:
         n_rows, inputs, outputs = map(int, shape.split("x"))
@@ -269,7 +269,7 @@ def full_size_rows(steps: int = 3) -> list[dict]:
 
 
 def full_size_run(model: str, backend: str, facts: dict, blocks: int | None, steps: int) -> list[dict]:
-    """One made-up run of 2,048 tokens a step; stage times: encrypt, matmul, decrypt."""
+    """One made-up run of 2,048 tokens a step; times of operations: encrypt, matmul, decrypt."""
     base, block, quantize = LOCAL_WORK[model.removesuffix(" (random weights)")]
     whole = facts["model_blocks"]
     stages = facts["packed"] if backend == "packed" else (0.0, 0.5 * (blocks or whole), 0.0)

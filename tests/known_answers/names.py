@@ -23,7 +23,8 @@ from private_lora.split.quantizers import dequantize_product, quantize_activatio
 from private_lora.split.weights import ProductWeight, backward_weight, forward_weight
 from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
 from private_lora.training.checkpoints import Checkpoint
-from private_lora.training.loop import load_split, prepare, save, train, train_step
+from private_lora.training.loop import save, train, train_step
+from private_lora.training.preparation import load_split, prepare
 
 __all__ = [
     "ACTIVATION_QUANTIZERS",

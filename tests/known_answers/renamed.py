@@ -21,4 +21,6 @@ PUBLISHED = {
     "network": "loopback",
     "latency_by_backend": "layer_latency",
     "network_step": "loopback_step",
+    "time_by_stage": "time_by_operation",
+    "full_step_stages": "full_step_operations",
 }

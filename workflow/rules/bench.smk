@@ -1,4 +1,4 @@
-# Timing by stage: one linear layer at every backend and shape, and all layers of a block with every backend in one process.
+# Timing by operation: one linear layer at every backend and shape, and all layers of a block with every backend in one process.
 
 
 rule layer_job:

@@ -60,13 +60,13 @@ def block(spec: BlockSpec, out: Path) -> None:
         for index in range(spec.warmup + spec.repeats):
             watch = Stopwatch()
             for tally, contender in zip(tallies, contenders, strict=True):
-                stages, y = contender()
+                times, y = contender()
                 if index == 0:
                     tally.check(y, operands)
                 del y
                 if index >= spec.warmup:
                     of = {"repeat": index - spec.warmup, "sample": next(samples)}
-                    _record(recorder, tally, spec.tokens, shape, products, stages, of)
+                    _record(recorder, tally, spec.tokens, shape, products, times, of)
             if index == 0:
                 operands.forget_truth()
             name = f"repeat {index - spec.warmup + 1} of {spec.repeats}" if index >= spec.warmup else "warm-up"
@@ -169,7 +169,7 @@ class Tally:
 
 
 def _contender(spec: BlockSpec, tally: Tally, operands: Operands) -> Callable[[], tuple[dict, np.ndarray]]:
-    """A call that makes one product and returns its stages and the answer (T x D)."""
+    """A call that makes one product and returns its times and the answer (T x D)."""
     name, backend = tally.backend["name"], tally.loaded
     if backend is None:
         # Rounding is no error of a scheme: allowed up to the type's own, counted as mismatches.
@@ -212,11 +212,11 @@ def _of_backend(tally: Tally) -> dict:
     return {"backend": name, "variant": variant, "options": options_text(tally.backend.get("options", {})), "basis": basis}
 
 
-def _record(recorder, tally: Tally, tokens: int, shape, products, stages: dict, of: dict) -> None:
-    """One row for each stage of each layer and direction of this shape. of: repeat and sample, which they all share."""
+def _record(recorder, tally: Tally, tokens: int, shape, products, times: dict, of: dict) -> None:
+    """One row for each operation on each layer and direction of this shape. of: repeat and sample, which they all share."""
     columns = _of_backend(tally) | of | {"tokens": tokens, "inputs": shape[0], "outputs": shape[1]}
     for layer, phase in products:
-        for metric, (value, unit) in stages.items():
+        for metric, (value, unit) in times.items():
             recorder.add(metric, value, unit, phase=phase, layer=layer, **columns)
 
 

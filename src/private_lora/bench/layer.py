@@ -1,4 +1,4 @@
-"""Latency of one encrypted linear layer, stage by stage, with warm-up and repeats."""
+"""Latency of one encrypted linear layer, operation by operation, with warm-up and repeats."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from private_lora.split.stopwatch import Stopwatch, timed_product
 
 
 def layer(spec: LayerSpec, out: Path) -> None:
-    """Write the rows of one layer's stages (`out`) and a sidecar beside it.
+    """Write the rows of one layer's operations (`out`) and a sidecar beside it.
 
     Random integers of the spec's bits fill rows and weight; key generation and weight preparation are timed apart from the
-    stages of a product. Raises ValueError if the plan could overflow, RuntimeError if an answer is wrong.
+    operations of a product. Raises ValueError if the plan could overflow, RuntimeError if an answer is wrong.
     """
     started = Start()
     x, weight = _operands(spec)
@@ -38,11 +38,11 @@ def layer(spec: LayerSpec, out: Path) -> None:
         recorder.add(metric, value, "s", phase="setup")
     noise = NoiseMeter()
     for repeat in range(-spec.warmup, spec.repeats):
-        stages, error = _one_product(client, server, x, weight)
+        times, error = _one_product(client, server, x, weight)
         if repeat < 0:
             continue
         noise.add(error)
-        for metric, (value, unit) in stages.items():
+        for metric, (value, unit) in times.items():
             recorder.add(metric, value, unit, phase="forward", repeat=repeat, sample=repeat)
     _check_error(spec, plan, noise)
     material = client.public_material()

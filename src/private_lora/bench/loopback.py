@@ -91,7 +91,7 @@ def loopback_bytes() -> int:
         name, _, counts = line.partition(":")
         if name.strip() == "lo":
             return int(counts.split()[8])
-    raise UserError("/proc/net/dev has no loopback interface lo: the stage network needs one")
+    raise UserError("/proc/net/dev has no loopback interface lo: the stage loopback needs one")
 
 
 @contextmanager

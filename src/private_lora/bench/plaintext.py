@@ -54,11 +54,11 @@ class PlaintextProduct:
         watch = Stopwatch()
         y = self._multiply(self._x, self._weight)
         synchronize(self._x.device.type)
-        stages = {"matmul_time_s": (watch.lap(), "s")}
+        times = {"matmul_time_s": (watch.lap(), "s")}
         rows, columns = self._shape
         # NumPy has no bf16.
         y = y[:rows, :columns].float() if y.dtype == torch.bfloat16 else y[:rows, :columns]
-        return stages, y.cpu().numpy()
+        return times, y.cpu().numpy()
 
 
 def synchronize(device: str) -> None:

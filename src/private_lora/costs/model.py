@@ -28,7 +28,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Work:
-    """What one step takes, whatever lies between client and workers: seconds by stage, bytes, and calls one after the other.
+    """What one step takes, whatever lies between client and workers: seconds by operation, bytes, calls one after the other.
 
     local_s: the client's own part without quantization. remote: whether workers multiply; else the client does it itself.
     """

@@ -13,7 +13,7 @@ from private_lora.specs.sentences import one_of, valid
 
 
 class LayerSpec(Spec):
-    """One latency measurement: an encrypted linear layer of `inputs` x `outputs` on `rows` rows, stage by stage."""
+    """One latency measurement: an encrypted linear layer of `inputs` x `outputs` on `rows` rows, operation by operation."""
 
     model_config = ConfigDict(json_schema_extra=options_by_backend)
 

@@ -57,7 +57,7 @@ _TABLES = (
         "private_lora.publish.tables.encryption:encryption_counters",
         "What encryption did and cost in each run that encrypts, simulates it, or is the reference implementation: products, "
         "ciphertext bytes each way, key material, claimed security, the standard deviation of the accumulator noise and its "
-        "ratio to the simulated run's, time by stage, and training time per token that is not padding.",
+        "ratio to the simulated run's, time by operation, and training time per token that is not padding.",
     ),
     Published(
         "gradient_inflation",
@@ -76,18 +76,18 @@ _TABLES = (
     ),
     Published(
         "layer",
-        "One linear layer by stage",
+        "One linear layer by operation",
         "private_lora.publish.tables.layer:layer",
-        "One linear layer, stage by stage: median and range over the repeats, bytes, time per row and per output value, and "
+        "One layer, operation by operation: median and range over the repeats, bytes, time per row and per output value, and "
         "the ratios to the plaintext float32 and exact integer products of the same shape. *client* is encryption plus "
-        "decryption, *total* all three stages. Key generation and the preparation of the weight are paid once and stand in "
+        "decryption, *total* all three. Key generation and the preparation of the weight are paid once and stand in "
         "rows of their own.",
     ),
     Published(
         "block_latency",
         "Time of a transformer block",
         "private_lora.publish.tables.block:block_latency",
-        "All linear layers of a transformer block, forward and backward, stage by stage: time per token, and ratios to "
+        "All linear layers of a transformer block, forward and backward, operation by operation: time per token, and ratios to "
         "torch's plaintext products of the same shapes in the same process (median over the repeats, with the range). "
         "*client* is encryption plus decryption, *server* the product alone. *inputs joint*: one call for layers that share "
         "an input (q, k, v; gate, up); *apart*: each layer a call. ``glwe`` is measured on as many rows as *tokens* says, on "
@@ -120,7 +120,7 @@ _TABLES = (
         "Whole training steps, measured",
         "private_lora.publish.tables.full_step:full_step",
         "Training steps measured whole, with one number of transformer blocks or all of the model's: time of every step, "
-        "beside those of float32 and of the same integers in the clear, mean time by stage, memory of client and server "
+        "beside those of float32 and of the same integers in the clear, mean time by operation, memory of client and server "
         "together, ciphertext bytes per token with the number of remote calls, and how many losses are the very number of the "
         "exact integer run. Tokens are random, and weights too where the model says so: cost does not depend on them. The "
         "cost model's prediction stands beside each whole model's step; it is made from products and a client's own work that "
@@ -132,7 +132,7 @@ _TABLES = (
         "private_lora.publish.tables.loopback:loopback",
         "Data owner and workers as processes of their own, over TLS on this machine's loopback: for each arrangement of "
         "workers the losses beside the same run in process, round trips, bytes of all messages beside what the interface "
-        "carried, seconds by stage, step time and memory. Seconds by stage and bytes are of the whole run, evaluations "
+        "carried, seconds by operation, step time and memory. Seconds by operation and bytes are of the whole run, evaluations "
         "included. Client and workers share the machine's cores, so that more workers bring no more of them; a link that is "
         "slower than loopback is made by the harness.",
     ),
@@ -222,16 +222,16 @@ _FIGURES = (
         "the modulus, and for its simulation. On a logarithmic axis the exact mode has no curve: its distance is zero.",
     ),
     Published(
-        "time_by_stage",
-        "Time by stage of the protocol",
-        "private_lora.publish.figures.stages:time_by_stage",
-        "Time of each stage of the protocol over a whole run, evaluation included, on a logarithmic axis. Bars are grouped, "
-        "not stacked. *total* includes the work of the client between the stages and the loading of the model.",
+        "time_by_operation",
+        "Time by operation of the protocol",
+        "private_lora.publish.figures.operations:time_by_operation",
+        "Time of each operation over a whole run, evaluation included, on a logarithmic axis. Bars are grouped, "
+        "not stacked. *total* includes the work of the client between them and the loading of the model.",
     ),
     Published(
         "layer_latency",
         "Time of one linear layer",
-        "private_lora.publish.figures.stages:layer_latency",
+        "private_lora.publish.figures.operations:layer_latency",
         "Time of one linear layer by shape and backend, on a logarithmic axis: median over the repeats, whiskers from the "
         "fastest to the slowest. The first and last panels show only backends that encrypt.",
     ),
@@ -246,9 +246,9 @@ _FIGURES = (
         "gate, up) where that was measured. Models that were measured at one batch size are in the table.",
     ),
     Published(
-        "full_step_stages",
+        "full_step_operations",
         "Where the time of a whole step goes",
-        "private_lora.publish.figures.cost:full_step_stages",
+        "private_lora.publish.figures.cost:full_step_operations",
         "Where the time of a measured full step goes, mean over its steps: quantization, encryption and decryption at the "
         "client, the product at the server, and everything else, which is the client's own work (attention, norms, LoRA, "
         "head, loss, optimizer).",
@@ -257,8 +257,8 @@ _FIGURES = (
         "loopback_step",
         "Where the time goes through workers",
         "private_lora.publish.figures.loopback:loopback_step",
-        "Where the time of a run goes, for every arrangement of workers: seconds of the whole run in each stage, evaluations "
-        "included. The client's own work apart from these stages (attention, norms, LoRA, head, loss, optimizer) is not "
+        "Where the time of a run goes, for every arrangement of workers: seconds of the whole run by operation, evaluations "
+        "included. The client's own work apart from these (attention, norms, LoRA, head, loss, optimizer) is not "
         "drawn. *Network* is what the client waited less what the workers computed; where several questions are on their way "
         "at once the two overlap, and the whole wait is drawn, hatched. In process, the products are computed by the client's "
         "own process.",

@@ -85,9 +85,9 @@ class LayerGroup:
     def input_gradient(self, gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Gradient of the shared input from those of all members' outputs; counts rows, and those that are zero throughout."""
         rows = np.concatenate([_rows(gradient) for gradient in gradients], axis=1)
-        stages = self._session.stages
-        stages.backward_rows += len(rows)
-        stages.zero_backward_rows += len(rows) - int(rows.any(axis=1).sum())
+        timings = self._session.timings
+        timings.backward_rows += len(rows)
+        timings.zero_backward_rows += len(rows) - int(rows.any(axis=1).sum())
         return _tensor(self._backward(rows), gradients[0])
 
 

@@ -43,31 +43,31 @@ class RemoteProduct:
             return self._calibrate(x)
         if self._terms is None:
             return self._remote(x)
-        q, stages = self.session.quantization, self.session.stages
+        q, timings = self.session.quantization, self.session.timings
         watch = Stopwatch()
         rows = quantize_activations(x, q.activation_bits, q.activation_quantizer, q.constant_rows, self.calibrated_range)
         quantize_s = watch.lap()
         product = self._remote(rows.values)
-        watch.lap()  # it has stages of its own
+        watch.lap()  # it is timed by itself
         y = dequantize_product(product, rows, self._terms)
-        stages.quantize_s += quantize_s + watch.lap()
+        timings.quantize_s += quantize_s + watch.lap()
         if self._truth is not None:
             self.session.noise.add(product - self._truth(rows.values))
-            stages.check_s += watch.lap()
+            timings.check_s += watch.lap()
         return y
 
     def _remote(self, x: np.ndarray) -> np.ndarray:
-        """The backend's answer, its stages timed and its ciphertexts measured."""
-        stages, counters = self.session.stages, self.client.counters
+        """The backend's answer, its operations timed and its ciphertexts measured."""
+        timings, counters = self.session.timings, self.client.counters
         product = self.session.place.product(self.client, self.server, x)
         counters.upload_ciphertext_bytes += product.upload_bytes
         counters.download_ciphertext_bytes += product.download_bytes
-        stages.encrypt_s += product.encrypt_s
-        stages.matmul_s += product.matmul_s
-        stages.decrypt_s += product.decrypt_s
-        stages.wait_s += product.wait_s
-        stages.verify_s += product.verify_s
-        stages.remote_rows += len(x)
+        timings.encrypt_s += product.encrypt_s
+        timings.matmul_s += product.matmul_s
+        timings.decrypt_s += product.decrypt_s
+        timings.wait_s += product.wait_s
+        timings.verify_s += product.verify_s
+        timings.remote_rows += len(x)
         return product.y
 
     def _calibrate(self, x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What all remote products of one run share: backend, quantization, keys, stage times, measured noise."""
+"""What all remote products of one run share: backend, quantization, keys, times of operations, measured noise."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SessionProduct(Protocol):
 
 
 @dataclass
-class Stages:
-    """Seconds spent in each stage of the remote products of a run, and what was seen on the way.
+class Timings:
+    """Seconds spent in each operation of the remote products of a run, and what was seen on the way.
 
     matmul_s: the servers' own time. wait_s: how long the client waited for them. verify_s: its check of answers.
     check_s: in comparing approximate answers with the exact product, which is no part of the protocol.
@@ -70,11 +70,11 @@ class NoiseMeter:
 
 @dataclass
 class Session:
-    """What all remote layers of one run share: backend, quantization, the client's keys, stage times."""
+    """What all remote layers of one run share: backend, quantization, the client's keys, times of operations."""
 
     backend: Backend
     quantization: Quantization
-    stages: Stages = field(default_factory=Stages)
+    timings: Timings = field(default_factory=Timings)
     noise: NoiseMeter = field(default_factory=NoiseMeter)
     products: list[SessionProduct] = field(default_factory=list)
     keys: object = None
@@ -101,6 +101,6 @@ class Session:
         material = self.products[0].client.public_material() if self.products else None
         return 0 if material is None else len(material.to_bytes())
 
-    def resume(self, stages: dict, noise: dict, counters: dict) -> None:
+    def resume(self, timings: dict, noise: dict, counters: dict) -> None:
         """Count on from an interrupted run."""
-        self.stages, self.noise, self.before = Stages(**stages), NoiseMeter(**noise), Counters(**counters)
+        self.timings, self.noise, self.before = Timings(**timings), NoiseMeter(**noise), Counters(**counters)

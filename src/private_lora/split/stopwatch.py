@@ -1,4 +1,4 @@
-"""The stopwatch of a product's stages, and one product through the protocol with them timed and its messages measured."""
+"""The stopwatch of a product's operations, and one product through the protocol with them timed and its messages measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class TimedProduct:
-    """The answer (T x D) of one product, seconds by stage, and bytes of ciphertext: 0 where the messages are in the clear.
+    """The answer (T x D) of one product, seconds by operation, and bytes of ciphertext: 0 where the messages are in the clear.
 
     int8_operations: what the server issued, by its own count; 0 from a server that counts none. matmul_s: the server's time;
     wait_s: how long the client waited for it; verify_s: the client's check of the answer.
@@ -42,7 +42,7 @@ class TimedProduct:
 
     @property
     def metrics(self) -> dict[str, tuple[float, str]]:
-        """Value and unit of each stage, by the result schema's names; operations only where they were counted."""
+        """Value and unit of each operation, by the result schema's names; operations only where they were counted."""
         counted = {"int8_operations": (self.int8_operations, "")} if self.int8_operations else {}
         return counted | {
             "encrypt_time_s": (self.encrypt_s, "s"),

@@ -33,7 +33,7 @@ class Study:
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
     runs, loopbacks, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
-    memory_mb: by stage and backend, and `default`.
+    memory_mb: by operation and backend, and `default`.
     """
 
     results: Path

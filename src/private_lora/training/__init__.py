@@ -8,7 +8,8 @@ from private_lora.core.exports import front_door
 __getattr__, __dir__, __all__ = front_door(
     __name__,
     run="finetune",
-    loop="Run prepare train",
+    preparation="Run prepare",
+    loop="train",
     evaluation="evaluate_losses greedy_answers",
     checkpoints="Checkpoint",
 )

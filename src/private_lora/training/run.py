@@ -23,7 +23,8 @@ from private_lora.specs.backends import BACKENDS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
-from private_lora.training.loop import Run, evaluate, prepare, record_step, train
+from private_lora.training.loop import evaluate, record_step, train
+from private_lora.training.preparation import Run, prepare
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
 
 
 def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
-    """Rows about the run as a whole: products, bytes, stage times, noise, memory."""
+    """Rows about the run as a whole: products, bytes, times of operations, noise, memory."""
 
     def add(metric, value, unit=""):
         run.recorder.add(metric, value, unit, phase="run", status="failed" if failed else "ok")
@@ -121,19 +122,19 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
 
 
 def _add_session_rows(session, add) -> None:
-    counters, stages = session.counters, session.stages
+    counters, timings = session.counters, session.timings
     add("remote_matmuls", counters.products)
     add("encrypted_matmuls", counters.encrypted_products)
-    add("remote_rows", stages.remote_rows)
+    add("remote_rows", timings.remote_rows)
     add("upload_ciphertext_bytes", counters.upload_ciphertext_bytes, "B")
     add("download_ciphertext_bytes", counters.download_ciphertext_bytes, "B")
     add("public_material_bytes", session.public_material_bytes, "B")
-    add("client_quantize_time_s", stages.quantize_s, "s")
-    add("encrypt_time_s", stages.encrypt_s, "s")
-    add("matmul_time_s", stages.matmul_s, "s")
-    add("decrypt_time_s", stages.decrypt_s, "s")
-    if stages.backward_rows:
-        add("zero_gradient_rows", stages.zero_backward_rows / stages.backward_rows, "fraction")
+    add("client_quantize_time_s", timings.quantize_s, "s")
+    add("encrypt_time_s", timings.encrypt_s, "s")
+    add("matmul_time_s", timings.matmul_s, "s")
+    add("decrypt_time_s", timings.decrypt_s, "s")
+    if timings.backward_rows:
+        add("zero_gradient_rows", timings.zero_backward_rows / timings.backward_rows, "fraction")
     if session.products:
         add("security_bits", min(p.plan.security_bits for p in session.products), "bits")
     for name, unit in (("ring_size", ""), ("log2_q", "bits"), ("failure_log2", "log2 of a probability")):
@@ -148,7 +149,7 @@ def _add_session_rows(session, add) -> None:
 
 def _add_network_rows(session, add) -> None:
     """What crossed a network, if anything did."""
-    counters, stages = session.counters, session.stages
+    counters, timings = session.counters, session.timings
     if not counters.round_trips:
         return
     add("round_trips", counters.round_trips)
@@ -158,8 +159,8 @@ def _add_network_rows(session, add) -> None:
     add("received_bytes", counters.received_bytes, "B")
     for metric, (value, unit) in session.place.metrics().items():
         add(metric, value, unit)
-    add("wait_time_s", stages.wait_s, "s")
-    add("verify_time_s", stages.verify_s, "s")
+    add("wait_time_s", timings.wait_s, "s")
+    add("verify_time_s", timings.verify_s, "s")
 
 
 def check_labels(run: Run, facts: dict) -> None:

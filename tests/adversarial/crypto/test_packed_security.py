@@ -156,7 +156,8 @@ def test_seeds_of_numpy_torch_and_python_do_not_reach_ciphertexts(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_mask_secret_or_error_seed_occurs_twice_in_a_run(name, make_spec, tmp_path, monkeypatch):
-    from private_lora.training.loop import prepare, train_step
+    from private_lora.training.loop import train_step
+    from private_lora.training.preparation import prepare
 
     seen, original = [], packed.encrypt_rows
 

@@ -20,7 +20,8 @@ from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.worker.held import hold
 from private_lora.specs.worker import WorkerSpec
 from private_lora.split.product import RemoteProduct
-from private_lora.training.loop import prepare, train
+from private_lora.training.loop import train
+from private_lora.training.preparation import prepare
 
 BITS = ("--activation-bits", "8", "--weight-bits", "8")
 ROWS = 3  # of each product

@@ -21,7 +21,8 @@ from private_lora.network.worker.held import hold
 from private_lora.network.worker.sessions import Limits
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.worker import WorkerSpec
-from private_lora.training.loop import prepare, train
+from private_lora.training.loop import train
+from private_lora.training.preparation import prepare
 
 REMOTE = [name for name, entry in BACKENDS.items() if entry.kind == "matmul" and entry.basis != "simulated"]
 LOOPBACK = Address("127.0.0.1", 0)

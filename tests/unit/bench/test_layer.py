@@ -1,4 +1,4 @@
-"""Latency of one layer for every matmul backend: rows by stage, labels from what ran, wrong answers refused."""
+"""Latency of one layer for every matmul backend: rows by operation, labels from what ran, wrong answers refused."""
 
 import csv
 import json

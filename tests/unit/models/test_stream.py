@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM
 from private_lora.core.errors import UserError
 from private_lora.models.load import load_base
 from private_lora.models.stream import LoadedWeights, StoredWeights, load_frame, remote_layers
-from private_lora.training.loop import prepare, train_step
+from private_lora.training.loop import train_step
+from private_lora.training.preparation import prepare
 
 BUILT_IN = ["nano", "mini-llama-outlier"]
 

@@ -183,8 +183,8 @@ def test_latency_figure_draws_schemes_plaintext_and_measured_steps(tmp_path):
     plt.close(figure)
 
 
-def test_stage_bars_end_where_the_step_does(tmp_path):
-    figure, points = FIGURES["full_step_stages"](data(tmp_path))
+def test_operation_bars_end_where_the_step_does(tmp_path):
+    figure, points = FIGURES["full_step_operations"](data(tmp_path))
     packed = points[(points["panel"] == ONE) & (points["x"] == "packed, 8 bits, apart")]
     assert packed["y"].sum() == pytest.approx(35.0)
     assert len(figure.axes) == 2

@@ -9,7 +9,7 @@ from split_layers import MATMUL, PAIRS, random_input, random_rows, session_of
 from private_lora.core.errors import UserError
 from private_lora.split.linear import LayerGroup
 from private_lora.split.quantizers import quantize_activations, quantize_weight
-from private_lora.training.loop import prepare
+from private_lora.training.preparation import prepare
 
 WIDTHS = (16, 8, 5)
 
@@ -80,8 +80,8 @@ def test_outputs_without_a_gradient_count_as_zeros_and_a_row_is_zero_if_all_its_
     expected = gradient @ torch.from_numpy(weights[1]).T
     assert torch.linalg.norm(x.grad - expected) < 0.02 * torch.linalg.norm(expected)
     assert (x.grad[1, 2] == 0).all()
-    assert (session.stages.backward_rows, session.stages.zero_backward_rows) == (6, 1)
-    assert session.stages.remote_rows == 12
+    assert (session.timings.backward_rows, session.timings.zero_backward_rows) == (6, 1)
+    assert session.timings.remote_rows == 12
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from private_lora.models.load import load_base
 from private_lora.models.stream import load_frame
 from private_lora.specs.backends import BACKENDS
 from private_lora.split.linear import SplitLinear
-from private_lora.training.loop import add_adapter, make_session, prepare, train, train_step
+from private_lora.training.loop import train, train_step
+from private_lora.training.preparation import add_adapter, make_session, prepare
 
 
 @pytest.mark.parametrize("share_inputs", [True, False])
@@ -50,8 +51,8 @@ def test_the_first_layers_need_no_backward_call(name, share_inputs, calls_per_pa
     assert unused == {f"0.self_attn.{name} backward" for name in first}
     assert run.session.counters.products == 2 * calls_per_pass - len(first)
     rows_per_call = run.spec.batch_size * run.spec.sequence_length
-    assert run.session.stages.remote_rows == rows_per_call * run.session.counters.products
-    assert run.session.stages.backward_rows == rows_per_call * (calls_per_pass - len(first))
+    assert run.session.timings.remote_rows == rows_per_call * run.session.counters.products
+    assert run.session.timings.backward_rows == rows_per_call * (calls_per_pass - len(first))
 
 
 def test_the_head_and_the_embedding_stay_with_the_client(make_spec, tmp_path):

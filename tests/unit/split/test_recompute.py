@@ -4,7 +4,8 @@ import pytest
 import torch
 from slow_tests import slow
 
-from private_lora.training.loop import prepare, train_step
+from private_lora.training.loop import train_step
+from private_lora.training.preparation import prepare
 
 
 def two_steps(make_spec, directory, **fields):

@@ -6,8 +6,9 @@ from private_lora.data.encoding import encode
 from private_lora.data.sources.math_problems import examples
 from private_lora.models.load import load_base
 from private_lora.training.evaluation import evaluate_losses
-from private_lora.training.loop import evaluate, prepare
+from private_lora.training.loop import evaluate
 from private_lora.training.metrics import perplexity
+from private_lora.training.preparation import prepare
 
 LENGTH = 96
 

@@ -14,7 +14,8 @@ from slow_tests import slow, slow_but
 from private_lora.core.errors import Interrupted
 from private_lora.models.load import load_base
 from private_lora.specs.backends import BACKENDS
-from private_lora.training.loop import prepare, train
+from private_lora.training.loop import train
+from private_lora.training.preparation import prepare
 from private_lora.training.run import check_labels, finetune
 
 CLEAR = [n for n, e in BACKENDS.items() if e.kind == "matmul" and not e.encrypted]

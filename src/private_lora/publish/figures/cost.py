@@ -1,4 +1,4 @@
-"""Figures of what a step costs: seconds by batch, by stage and by bandwidth, and bytes per token."""
+"""Figures of what a step costs: seconds by batch, by operation and by bandwidth, and bytes per token."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _step_panel(lines: pd.DataFrame, steps: pd.DataFrame, ax: Axes, points: Poin
     return None
 
 
-def full_step_stages(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Seconds of a measured full step by stage, mean over steps, one bar for each run of whole models."""
+def full_step_operations(data: Data) -> tuple[Figure, pd.DataFrame]:
+    """Seconds of a measured full step by operation, mean over steps, one bar for each run of whole models."""
     steps = full_steps(data)
     steps = steps[steps["blocks"] == steps["model_blocks"]]
     names = list(dict.fromkeys(zip(steps["architecture"], steps["machine"], strict=True))) or [("", "")]
@@ -126,13 +126,13 @@ def full_step_stages(data: Data) -> tuple[Figure, pd.DataFrame]:
     points = Points()
     for (model, machine), ax in zip(names, axes[:, 0], strict=True):
         chosen = steps[(steps["architecture"] == model) & (steps["machine"] == machine)]
-        _stage_bars(chosen, ax, points, " ".join(part for part in (model, machine) if part))
+        _operation_bars(chosen, ax, points, " ".join(part for part in (model, machine) if part))
     axes[-1][0].set_xlabel("time of a step (s)")
     legend_below(figure, list(axes[:, 0]), columns=5)
     return figure, points.frame()
 
 
-def _stage_bars(steps: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
+def _operation_bars(steps: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
     if not len(steps):
         return say_no_data(ax)
     labels = [_bar_name(step) for _, step in steps.iterrows()]

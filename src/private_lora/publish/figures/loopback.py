@@ -1,4 +1,4 @@
-"""Figure of the stage network: where the time of a run goes, for every arrangement of workers."""
+"""Figure of the stage loopback: where the time of a run goes, for every arrangement of workers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOLD_APART = {"backend": "{}", "bits": "{} bits", "inputs": "{}", "seed": "seed 
 
 
 def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Seconds of a whole run by stage, evaluations included, one bar for every arrangement; a panel per model and batch."""
+    """Seconds of a whole run by operation, evaluations included, one bar for every arrangement; a panel per model and batch."""
     lines = _stages(network_lines(data))
     groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)] or [(("", "", 0, 0), lines)]
     # Bars are of one thickness, however many a panel has.

@@ -161,7 +161,7 @@ def _glwe_over(products: pd.DataFrame, line) -> tuple[float, str]:
 
 
 def block_latency(data: Data) -> pd.DataFrame:
-    """Times per token of a block by stage, tokens and backend, with ratios over plaintext products of the same process."""
+    """Times per token of a block by operation, tokens and backend, with ratios over plaintext products of the same process."""
     table = block_summary(data)[LATENCY_COLUMNS]
     table.attrs["notes"] = [
         "Sum over the layers listed, forward and backward. Times: median over repeats, per token (row of the product). Ratios: "

@@ -62,7 +62,7 @@ def _step_time(data: Data) -> Iterator[dict]:
         for _, run in runs.iterrows():
             seconds = sum(run[metric] for metric in STAGE_TIMES)
             differences = (
-                f"ours: remote stages of {run['model']} on this study's {run['device']}; published: the whole "
+                f"ours: remote operations of {run['model']} on this study's {run['device']}; published: the whole "
                 "step, model and hardware as named; a narrow layer costs as much per output as a wide one"
             )
             value = seconds / run["accumulator_noise_samples"]
@@ -99,7 +99,7 @@ DEFAULT_WIDTH = 2048.0
 
 
 def _layer(data: Data) -> Iterator[dict]:
-    """Time and bytes of one linear layer's stages, per row and value."""
+    """Time and bytes of one linear layer, per row and value."""
     summary = latency_summary(data)
     summary = summary[(summary["backend"] == "glwe") & (summary["n_ok"] > 0)]
     rows = data.published_values

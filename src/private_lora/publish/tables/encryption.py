@@ -140,7 +140,7 @@ def encrypted_vs_clear(data: Data) -> pd.DataFrame:
 
 @once
 def encrypted_runs(data: Data) -> pd.DataFrame:
-    """Runs that encrypted something, or simulate it: counters, times by stage, noise over the model's."""
+    """Runs that encrypted something, or simulate it: counters, times by operation, noise over the model's."""
     lines = []
     for _, run in data.runs.iterrows():
         rows = rows_of(data.convergence, run)
@@ -173,7 +173,7 @@ def _simulated(runs: pd.DataFrame, run) -> pd.Series | None:
 
 
 def encryption_counters(data: Data) -> pd.DataFrame:
-    """Per run: encrypted products, bytes, security, accumulator noise over the model's, and time by stage."""
+    """Per run: encrypted products, bytes, security, accumulator noise over the model's, and time by operation."""
     columns = [
         "stage",
         "model",
@@ -194,7 +194,7 @@ def encryption_counters(data: Data) -> pd.DataFrame:
         "Products, bytes and times are sums over the run, evaluation included. public material: what the "
         "server needs beside ciphertexts.",
         "accumulator noise: standard deviation in units of the 27-bit integers, and over that of the "
-        "glwe_simulated run with the same batches. other time: total minus the four stages (client model, loss, optimizer).",
+        "glwe_simulated run with the same batches. other time: total less those four (client model, loss, optimizer).",
         "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products; "
         "wrong outputs: of the checked ones, how many its circuits got wrong by overflow (compiled for the widths seen in "
         "calibration, they wrap around without an error).",

@@ -1,4 +1,4 @@
-"""Table of the measured full steps: time by stage, memory, bytes and loss, beside the exact integers and the cost model."""
+"""Table of the measured full steps: time by operation, memory, bytes and loss, beside the exact integers and the cost model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SAME = ["model", "label", "device", "machine", "seed", "blocks", "step_tokens", 
 
 @once
 def full_steps(data: Data) -> pd.DataFrame:
-    """One line per run of the stage full_size, seconds of each stage per step; `run_id` and `step_times` (a tuple) besides."""
+    """One line per run of the stage full_size, seconds of each operation per step; `run_id`, `step_times` (a tuple)."""
     runs = full_size_runs(data.convergence)
     predictions = data.costs[data.costs["kind"] == VALIDATION]
     lines = [_line(run, runs, predictions) for _, run in runs.iterrows()]
@@ -124,7 +124,7 @@ def _prediction(predicted: pd.Series | None) -> dict:
 
 
 def full_step(data: Data) -> pd.DataFrame:
-    """Per run of the stage full_size: step times, stages, memory, bytes, loss beside `integer`, and what was predicted."""
+    """Per run of the stage full_size: step times, operations, memory, bytes, loss beside `integer`, and what was predicted."""
     table = full_steps(data)[COLUMNS]
     table.attrs["notes"] = [
         "Random tokens, and random weights where the model says so: a measurement of cost, not of learning. blocks: "

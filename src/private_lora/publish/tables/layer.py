@@ -1,4 +1,4 @@
-"""Table of one linear layer's latency by backend, shape and stage, beside the plaintext product."""
+"""Table of one linear layer's latency by backend, shape and operation, beside the plaintext product."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ METRIC_ORDER = [
 
 
 def layer_rows(data: Data) -> pd.DataFrame:
-    """Latency rows, with client_time_s and total_time_s added for each repeat that has their stages."""
+    """Latency rows, with client_time_s and total_time_s added for each repeat that has their operations."""
     rows = data.layer
     parts = [rows]
     for (_, repeat), group in rows.groupby(["run_id", "repeat"], sort=False):
@@ -131,7 +131,7 @@ def _plaintext(summary: pd.DataFrame, line, backend: str) -> pd.Series | None:
 
 
 def layer(data: Data) -> pd.DataFrame:
-    """Latency and bytes of one linear layer by backend, shape and stage; ratios to plaintext products."""
+    """Latency and bytes of one linear layer by backend, shape and operation; ratios to plaintext products."""
     table = latency_summary(data)
     nothing_sent = table["metric"].str.endswith("_bytes") & (table["value_median"] == 0)
     table = table[table["metric"].isin(METRIC_ORDER) & ~nothing_sent].copy()

@@ -1,4 +1,4 @@
-"""Table of the stage network: runs through workers beside the same run in process; losses, traffic, time and memory."""
+"""Table of the stage loopback: runs through workers beside the same run in process; losses, traffic, time and memory."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ RUN_COLUMNS += ["losses", "evaluations", "step_times"]
 
 
 def network_runs(data: Data) -> pd.DataFrame:
-    """One line per run of the stage network and machine, in the order of the file.
+    """One line per run of the stage loopback and machine, in the order of the file.
 
     arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times: series
     by step. Otherwise what the run counted once, seconds and bytes of the whole run.
@@ -170,7 +170,7 @@ def _rate(bandwidth: float) -> str:
 
 
 def loopback(data: Data) -> pd.DataFrame:
-    """Per run of the stage network: losses beside the run in process, messages, seconds by stage, step time and memory."""
+    """Per run of the stage loopback: losses beside the run in process, messages, seconds by operation, step time and memory."""
     table = network_lines(data)[COLUMNS]
     table.attrs["notes"] = [
         "Client and workers are processes of their own on one machine and share its cores. in process: the same run without "

@@ -1,4 +1,4 @@
-"""Figures of time: stages of encrypted training, and latency of one layer."""
+"""Figures of time: operations of encrypted training, and latency of one layer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SHAPE = ["rows", "inputs", "outputs"]
 LAYER_STAGES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
 
 
-def time_by_stage(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Seconds by stage of the protocol over a whole run, for each backend of the encrypted study."""
+def time_by_operation(data: Data) -> tuple[Figure, pd.DataFrame]:
+    """Seconds by operation of the protocol over a whole run, for each backend of the encrypted study."""
     runs = data.runs[data.runs["stage"] == "encrypted"]
     models = list(dict.fromkeys(runs["model"])) or [""]
     figure, axes = panels(1, len(models), height=3.6)
     points = Points()
     for model, ax in zip(models, axes[0], strict=True):
-        _stage_bars(data, runs[runs["model"] == model], ax, points, model)
+        _operation_bars(data, runs[runs["model"] == model], ax, points, model)
         ax.set_ylabel("time over the run, evaluation included (s)")
     legend_below(figure, axes[0], columns=3)
     return figure, points.frame()
@@ -41,7 +41,7 @@ def _hatch(run) -> str | None:
     return "xx" if run["backend"] == "integer" and run["quantizer"] != DEFAULT_PAIR else None
 
 
-def _stage_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> None:
+def _operation_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> None:
     """Grouped, not stacked: on a logarithmic axis the parts of a stack cannot be compared."""
     bars = []
     for _, run in in_order(runs, ["backend", "variant", "constant_rows"]).iterrows():
@@ -76,7 +76,7 @@ def _stage_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model:
 
 
 def layer_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Seconds of one layer by shape and backend, a panel per stage; whiskers: fastest and slowest repeat."""
+    """Seconds of one layer by shape and backend, a panel per operation; whiskers: fastest and slowest repeat."""
     summary = latency_summary(data)
     summary = in_order(summary, ["inputs", "outputs", "rows", "backend", "device", "activation_bits"])
     summary = summary[summary["n_ok"] > 0].assign(
@@ -90,7 +90,7 @@ def layer_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
         ax.set_title(stage.removesuffix("_time_s"), loc="left")
         ax.set_xlabel("rows x inputs x outputs")
     axes[0][0].set_ylabel("time of one layer (s)")
-    # The product is the stage that every backend has: its panel gives the order of the legend.
+    # The product is the operation that every backend has: its panel gives the order of the legend.
     legend_below(figure, [axes[0][1], axes[0][0], axes[0][2]], columns=4)
     return figure, points.frame()
 

@@ -1,0 +1,203 @@
+"""A run at its start: model split and adapted, texts encoded, optimizer made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from private_lora.backends import load as load_backend
+from private_lora.core.memory import give_back_memory
+from private_lora.data.encoding import Batches, Encoded, encode, encoding_report
+from private_lora.data.load import load_examples
+from private_lora.data.sources.random_tokens import random_tokens
+from private_lora.models.load import load_base
+from private_lora.models.stream import WeightSource, load_frame
+from private_lora.results.provenance import machine
+from private_lora.results.recorder import Recorder
+from private_lora.results.schema import options_text
+from private_lora.specs.backends import BACKENDS
+from private_lora.specs.quantization import Quantization
+from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
+from private_lora.specs.run import RunSpec
+from private_lora.split.linear import calibrate, split_model
+from private_lora.split.place import InProcess, Place
+from private_lora.split.recompute import recompute_activations
+from private_lora.split.session import Session
+from private_lora.training.checkpoints import Checkpoint
+
+
+@dataclass
+class Texts:
+    """Encoded training rows, held-out examples and their rows ({} for none), and counts for the sidecar."""
+
+    train: Encoded
+    held_out: list
+    eval_encoded: Encoded
+    report: dict
+
+
+@dataclass
+class Run:
+    """Everything a loop needs: the peft model, its optimizer, the texts, and where rows go.
+
+    session: None for a backend that trains by itself. model_blocks: transformer blocks of the whole model, of which `model` may
+    have fewer. step: steps taken. losses: one per step taken.
+    """
+
+    spec: RunSpec
+    model: torch.nn.Module
+    tokenizer: object
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    batches: Batches
+    eval_examples: list
+    eval_encoded: dict
+    recorder: Recorder
+    checkpoint: Checkpoint
+    session: Session | None
+    data_report: dict
+    model_blocks: int
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    train_tokens: int = 0
+    seconds: float = 0.0
+
+
+def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run:
+    """The run at step 0: base model split, adapter initialised from the seed, texts encoded. place: of the remote products.
+
+    The adapter, the batches and the dropout of step i depend on the seed alone, so runs that differ in backend or
+    quantizer are paired. Raises UserError on a model, text or plan that cannot be used.
+    """
+    model, tokenizer, session, model_blocks = load_split(spec, place)
+    texts = random_rows(spec, model.config.vocab_size) if spec.data == "random_tokens" else load_texts(spec, tokenizer)
+    optimizer, scheduler = make_optimizer(model, spec)
+    return Run(
+        spec,
+        model,
+        tokenizer,
+        optimizer,
+        scheduler,
+        Batches(texts.train, spec.batch_size, spec.seed),
+        texts.held_out,
+        texts.eval_encoded,
+        Recorder(common_columns(spec)),
+        Checkpoint(checkpoints, spec),
+        session,
+        texts.report,
+        model_blocks,
+    )
+
+
+def load_split(spec: RunSpec, place: Place | None = None) -> tuple[torch.nn.Module, object, Session | None, int]:
+    """The adapted model, its tokenizer, the session that its frozen layers call, and the blocks of the whole model."""
+    if BACKENDS[spec.backend].kind == "trainer":
+        base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
+        return add_adapter(base, spec), tokenizer, None, base.config.num_hidden_layers
+    frame = load_frame(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
+    model = add_adapter(frame.model, spec)
+    session = make_session(model, spec, frame.weight, place)
+    give_back_memory()
+    if spec.recompute:
+        recompute_activations(model, session)
+    return model, frame.tokenizer, session, frame.model_blocks
+
+
+def load_texts(spec: RunSpec, tokenizer) -> Texts:
+    """The spec's training and held-out examples as token ids."""
+    train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
+    held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
+    return Texts(
+        encode(train, tokenizer, spec.sequence_length, spec.count_padding),
+        held_out,
+        encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
+        encoding_report(train, tokenizer, spec.sequence_length),
+    )
+
+
+def random_rows(spec: RunSpec, vocabulary: int) -> Texts:
+    """Rows of random tokens instead of texts: for measurements of cost, whose model may have no tokenizer."""
+    train = random_tokens(vocabulary, spec.train_examples, spec.sequence_length, spec.seed)
+    held_out = random_tokens(vocabulary, spec.eval_examples, spec.sequence_length, spec.seed + 1) if spec.eval_examples else {}
+    return Texts(train, [], held_out, {"random_rows": spec.train_examples})
+
+
+def common_columns(spec: RunSpec) -> dict:
+    """The columns that all rows of a run share; quantization is empty where the backend has none."""
+    entry = BACKENDS[spec.backend]
+    columns = {
+        "run_id": spec.run_id,
+        "stage": spec.stage,
+        "model": spec.model if spec.weights == "pretrained" else f"{spec.model} (random weights)",
+        "dataset": spec.data,
+        "backend": spec.backend,
+        "device": spec.device,
+        "machine": machine(spec.device),
+        "variant": spec.variant,
+        "options": options_text(spec.backend_options),
+        "seed": spec.seed,
+        "basis": entry.basis,
+    }
+    quantization = asdict(quantization_of(spec)) if entry.quantized else {}
+    return columns | quantization
+
+
+def quantization_of(spec: RunSpec) -> Quantization:
+    """The spec's quantization."""
+    return Quantization(
+        spec.activation_quantizer,
+        spec.weight_quantizer,
+        spec.activation_bits,
+        spec.weight_bits,
+        spec.constant_rows,
+    )
+
+
+def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
+    """The base model with LoRA on all its linear layers but the output head, initialised from the seed."""
+    from peft import LoraConfig, get_peft_model
+    from transformers.pytorch_utils import Conv1D
+
+    has_conv1d = any(isinstance(m, Conv1D) for m in base.modules())
+    config = LoraConfig(
+        r=spec.lora_rank,
+        lora_alpha=spec.lora_alpha,
+        lora_dropout=spec.lora_dropout,
+        target_modules="all-linear",
+        fan_in_fan_out=has_conv1d,
+        task_type="CAUSAL_LM",
+    )
+    base.config.use_cache = False
+    torch.manual_seed(spec.seed)
+    return get_peft_model(base, config)
+
+
+def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource, place: Place | None = None) -> Session:
+    """The model's frozen layers, their weights from the source, at the spec's backend; static ranges calibrated."""
+    options = dict(spec.backend_options)
+    if BACKENDS[spec.backend].basis == "simulated":
+        options.setdefault("seed", spec.seed)
+    backend = load_backend(spec.backend, device=spec.device, **options)
+    session = Session(backend, quantization_of(spec), place=place or InProcess())
+    split_model(model, session, spec.share_inputs, source)
+    session.place.connect(spec)
+    if spec.activation_bits is not None and ACTIVATION_QUANTIZERS[spec.activation_quantizer].calibrated:
+        calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
+    return session
+
+
+def make_optimizer(model: torch.nn.Module, spec: RunSpec):
+    """AdamW over the adapter, and a scheduler with linear warm-up and linear or no decay."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+    def factor(step: int) -> float:
+        if step < spec.warmup_steps:
+            return step / spec.warmup_steps
+        if spec.lr_schedule == "constant":
+            return 1.0
+        return max(0.0, (spec.steps - step) / max(1, spec.steps - spec.warmup_steps))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
