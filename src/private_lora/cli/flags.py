@@ -24,8 +24,8 @@ def given_fields(args, kind: type[Spec]) -> dict:
 
 
 def _help(info: FieldInfo) -> str:
-    known = f": {', '.join(info.examples)}" if info.examples else ""
-    return f"{info.description}{known}"
+    unsaid = [name for name in info.examples or () if name not in info.description]
+    return f"{info.description}: {', '.join(unsaid)}" if unsaid else info.description
 
 
 def _how(info: FieldInfo, required: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.stages import STAGES
 
 SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantizers.PAIRS.values()}
+LABELS = {name: entry.label for name, entry in (PLAINTEXT | BACKENDS).items()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 # Backends that the treatment of constant rows does not reach: they do not quantize, or by themselves.
@@ -42,7 +43,7 @@ def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
 
 def backend_label(row) -> str:
     """What did the work, as one name: backend, mode, pair if not DTok-SC, device if not the CPU, constant rows."""
-    label = row["backend"]
+    label = LABELS.get(row["backend"], row["backend"])
     if row["variant"]:
         label += f" {row['variant']}"
     if row.get("quantizer") in set(SHORT_PAIRS.values()) - {DEFAULT_PAIR}:

@@ -13,7 +13,7 @@ from private_lora.specs.options import (
 )
 
 BUILT_IN = (
-    BackendDescriptor("float", "private_lora.backends.clear.float:FloatBackend", "float32", BLACK, quantized=False),
+    BackendDescriptor("float", "private_lora.backends.clear.float:FloatBackend", "float", BLACK, quantized=False),
     BackendDescriptor("integer", "private_lora.backends.clear.integer:IntegerBackend", "integer", BLUE),
     BackendDescriptor(
         "packed",

@@ -25,8 +25,9 @@ class RunSpec(Spec):
     """name of the run"""
     model: str
     """built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"""
-    data: one_of("dataset", DATASETS)
-    """source of the texts"""
+    data: Annotated[
+        one_of("dataset", DATASETS), Field(description="; ".join(f"{name}: {d.text}" for name, d in DATASETS.items()))
+    ]
     backend: one_of("backend", BACKENDS)
     """who multiplies"""
     stage: str = "manual"

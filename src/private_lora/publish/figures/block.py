@@ -20,14 +20,13 @@ from private_lora.publish.figures.style import (
     say_no_data,
 )
 from private_lora.publish.tables.block import GLWE, block_summary
-from private_lora.results.labels import CALLS, ids_of, join_basis
+from private_lora.results.labels import CALLS, LABELS, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.specs.backends import PLAINTEXT
 
 COLOURS = BACKEND_COLOURS | PLAINTEXT_COLOURS
 # Measurements beside each other in the figure: more would leave no room for their titles.
 IN_A_ROW = 3
-LABELS = {name: product.label for name, product in PLAINTEXT.items()}
 # Who works, with line and marker.
 SIDES = {"server": ("solid", "o"), "client": ("dashed", "s")}
 
@@ -86,7 +85,7 @@ def _panel(summary: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:
 
 def _line(group: pd.DataFrame, backend: str, options: str, side: str, ax: Axes, points: Points, panel: str) -> None:
     """One line: the median over repeats, and over runs of the same setting."""
-    name = LABELS.get(backend, f"{backend.replace('plaintext_', 'plaintext ')} {options}".strip())
+    name = f"{LABELS.get(backend, backend)} {options}".strip()
     label = name if backend in PLAINTEXT else f"{name}, {side}"
     linestyle, marker = SIDES[side]
     times = group.groupby("tokens")[f"{side}_ms_per_token"].median().dropna()
