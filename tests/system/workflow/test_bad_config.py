@@ -2,6 +2,8 @@
 
 import pytest
 
+from private_lora.cli.main import main
+
 NOTICES = ("Using workflow specific profile", "Config file")
 QUANTIZERS = [{"activations": "dynamic_per_token", "weights": "static_per_channel"}]
 
@@ -48,3 +50,17 @@ def test_bad_configuration_is_refused_in_one_sentence(finished, name):
     for text in expected:
         assert text in said[0]
     assert finished.files() == before
+
+
+@pytest.mark.parametrize("files", [["none.yaml"], ["config/smoke.yaml", "none.yaml"]])
+def test_a_configuration_that_does_not_exist_is_one_sentence(tree, files):
+    for flag in ("--configfile", "--configfiles"):
+        result = tree.snakemake("--dry-run", flag, *files)
+        said = [line for line in result.stdout.splitlines() if not line.startswith(NOTICES)]
+        assert (result.returncode, said) == (1, ["Error: there is no configuration none.yaml: check the path"])
+
+
+def test_the_command_line_says_so_too(tmp_path, capsys):
+    assert main(["validate", "--config", str(tmp_path / "none.yaml")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot read the configuration" in line and "none.yaml" in line
