@@ -66,7 +66,8 @@ def _expected(details: ErrorDetails) -> str:
         case "less_than_equal":
             return f"must be at most {context['le']:g}, not {value!r}"
         case "literal_error":
-            return f"must be one of {context['expected'].replace(' or ', ', ').replace(chr(39), '')}, not {value!r}"
+            names = context["expected"].replace(" or ", ", ").replace("'", "")
+            return f"must be {'one of ' if ', ' in names else ''}{names}, not {value!r}"
         case "too_short" | "string_too_short":
             return "must not be empty"
     return details["msg"]
