@@ -30,7 +30,7 @@ SMALL = STUDY | {
     "publish": {"tables": ["final_loss", "runs"], "figures": ["loss_curves"]},
 }
 # Jobs that go to Slurm; collecting and publishing stays with Snakemake.
-SUBMITTED = {"rule_finetune": 2, "rule_block": 1}
+SUBMITTED = {"rule_finetune": 1, "rule_block_job": 1}
 # The threads of a job by the directory of its results.
 THREADS = {"runs": 1, "block": one_node.cores()}
 

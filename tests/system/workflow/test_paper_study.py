@@ -21,6 +21,7 @@ from private_lora.publish.tables import TABLES
 from private_lora.results.reader import Data
 from private_lora.results.recorder import collect
 from private_lora.study.config import load_study, read_yaml
+from private_lora.study.jobs import batches
 
 PAPER = ROOT / "config/studies/paper.yaml"
 LLAMA, GPT2 = "meta-llama/Llama-3.2-1B", "openai-community/gpt2"
@@ -154,7 +155,10 @@ def test_the_study_runs_for_real(small, monkeypatch):
     token = "integer_dynamic-token_static-channel_8bit_seed0"
     models = {"sweep_models-llama_float_seed0": "llama", f"sweep_models-llama_{token}": "llama"}
     models[f"sweep_models-gpt2_{token}"] = "gpt2"
-    targets = [f"results/paper/runs/{run_id}/records.csv" for run_id in models]
+    monkeypatch.chdir(small.root)
+    jobs = [batch.name for batch in batches(load_study(["small.yaml"]).runs.values()) if batch.specs[0].run_id in models]
+    assert len(jobs) == len(models)
+    targets = [f"results/paper/data/jobs/{name}.csv" for name in jobs]
     result = small.snakemake(*targets, "--configfile", "small.yaml")
     assert result.returncode == 0, result.stdout
     for run_id, model in models.items():
