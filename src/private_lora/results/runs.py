@@ -110,7 +110,7 @@ def rows_of(convergence: pd.DataFrame, run) -> pd.DataFrame:
 def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
     """The run of `backend` that saw the same batches: same model, data, seed and, unless float, bits.
 
-    The same stage is preferred, then exact constant rows. None when the study holds no such run.
+    The same stage is preferred, then exact constant rows, then as many steps. None when the study holds no such run.
     """
     mask = (runs["backend"] == backend) & (runs["run_id"] != run["run_id"])
     for column in ("model", "dataset", "seed"):
@@ -122,6 +122,8 @@ def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
     found = found[found["stage"] == run["stage"]] if (found["stage"] == run["stage"]).any() else found
     exact = found[found["constant_rows"] != "reference"]
     found = exact if len(exact) else found
+    as_long = found[found["steps"] == run["steps"]]
+    found = as_long if len(as_long) else found
     return found.iloc[0] if len(found) else None
 
 

@@ -74,7 +74,7 @@ def test_editing_the_block_measurement_repeats_that_alone(done):
 
 
 def test_editing_which_products_a_block_has_repeats_the_blocks_alone(done):
-    replace(done, "specs/block.py", "def products(self)", "CHANGED = True\n\n    def products(self)")
+    replace(done, "specs/block.py", "def products(self)", "def changed(self):\n        return True\n\n    def products(self)")
     assert set(done.run_again("study.yaml")) & {LAYER, BLOCK} == {BLOCK}
 
 
