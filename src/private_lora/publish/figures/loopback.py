@@ -39,7 +39,7 @@ TOLD_APART = {"backend": "{}", "bits": "{} bits", "inputs": "{}", "seed": "seed 
 
 def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Seconds of a whole run by operation, evaluations included, one bar for every arrangement; a panel per model and batch."""
-    lines = _stages(network_lines(data))
+    lines = _operations(network_lines(data))
     groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)] or [(("", "", 0, 0), lines)]
     # Bars are of one thickness, however many a panel has.
     bars = [max(len(group), 1) + 0.3 for _, group in groups]
@@ -48,13 +48,13 @@ def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
     points = Points()
     for (key, group), ax in zip(groups, axes[:, 0], strict=True):
         _bars(group, ax, points, key)
-    axes[-1][0].set_xlabel("time of the run in these stages (s), evaluations included")
+    axes[-1][0].set_xlabel("time of the run by operation (s), evaluations included")
     legend_below(figure, list(axes[:, 0]), columns=4)
     return figure, points.frame()
 
 
-def _stages(lines: pd.DataFrame) -> pd.DataFrame:
-    """The lines with products, network and overlapped waiting apart, so that the stages of a bar add up to its length."""
+def _operations(lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines with products, network and overlapped waiting apart, so that the parts of a bar add up to its length."""
     overlapped = lines["rows_per_question"].notna()
     network = lines["network_tls_framing_s"].astype(float).clip(lower=0)
     seconds = {"products_s": lines["server_s"].mask(overlapped), "network_s": network}

@@ -132,7 +132,7 @@ def full_step(data: Data) -> pd.DataFrame:
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
-        "these stages; rest: everything else, all of it at the client. Client and server are one process on one machine.",
+        "these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
         "step time over float32, integer: over the median step of the run in the clear with the same batches and the same "
         "calls on this machine; integer multiplies the same integers without encryption. bf16 not measured.",
         "steps equal to integer: steps whose loss is the very number of the integer run with the same batches on this machine.",
