@@ -14,6 +14,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # An environment that exists is used as it is, e.g. a conda one: make install VENV=$CONDA_PREFIX
 VENV ?= .venv
 
+# Tests of a file share what they start, such as workers; the longest files come first as they are.
+IN_PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
@@ -47,10 +50,10 @@ smoke:
 	$(MAKE) reproduce CONFIG=config/smoke.yaml
 
 test: install
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q $(IN_PARALLEL)
 
 test-all: install
-	$(BIN)/python -m pytest -q -n 2 --all
+	$(BIN)/python -m pytest -q $(IN_PARALLEL) --all
 
 exactness: install
 	$(BIN)/python -m pytest -q tests/contract/test_exactness.py --checked-values 1e8
