@@ -151,6 +151,8 @@ def test_snakemake_calls_name_what_there_is(page):
             value = words.pop(0) if word in with_value and words else None
             if word in ("--configfile", "--workflow-profile", "--profile"):
                 assert exists(value, text), f"{command}: {value} does not exist"
+                follows = words[0] if words else "-"
+                assert word != "--configfile" or follows.startswith("-"), f"{command}: Snakemake takes {follows} for a file too"
             elif not word.startswith("-") and "/" not in word:
                 assert word in targets, f"{command}: no target {word}"
 
