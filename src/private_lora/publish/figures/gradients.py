@@ -94,8 +94,8 @@ def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
         for ax, metric in zip(column, ("grad_norm", "running_mean_loss"), strict=True):
             _inflation_panel(data, chosen, metric, ax, points, f"{stage} {model} {metric}")
         column[1].set_xlabel("training step")
-    axes[0][0].set_ylabel("gradient norm before clipping")
-    axes[1][0].set_ylabel(RUNNING_MEAN, fontsize=8)
+    axes[0][0].set_ylabel("gradient norm")
+    axes[1][0].set_ylabel(RUNNING_MEAN, fontsize=7.5)
     legend_below(figure, list(axes.flat), columns=3)
     return figure, points.frame()
 

@@ -37,7 +37,7 @@ BITS_STYLES = {
     16: "solid",
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
-RUNNING_MEAN = "running mean of train loss (nats)"
+RUNNING_MEAN = "mean train loss so far (nats)"
 POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]
 STYLE = {
     "font.size": 9,
@@ -107,20 +107,18 @@ def log_y(ax: Axes) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 5) -> None:
-    """One legend under all panels, each label once: it can cover no data there."""
+    """One legend under all panels, each label once, in at most so many columns as fit: it can cover no data there."""
     handles = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    if handles:
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=min(columns, len(handles)),
-            fontsize=8,
-            frameon=False,
+    for count in range(min(columns, len(handles)), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=count, fontsize=8, frameon=False
         )
+        if count == 1 or legend.get_window_extent(figure.canvas.get_renderer()).width <= figure.bbox.width:
+            break
+        legend.remove()
 
 
 def study_name(runs: pd.DataFrame) -> str:
