@@ -272,3 +272,11 @@ def test_csv_keeps_raw_numbers_where_markdown_shows_the_spread(tmp_path):
     raw = pd.read_csv(tmp_path / "final_loss.csv")
     assert {"eval_loss_mean", "eval_loss_min", "eval_loss_max"} <= set(raw)
     assert "0.5050 [0.5000, 0.5100]" in (tmp_path / "final_loss.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_number"), [("8-bit", False), ("2 shards", False), ("", False), ("1,234", True), ("-0.5 [-1, 2]", True)]
+)
+def test_only_numbers_stand_at_the_right_of_their_column(text, is_number):
+    made = to_html(pd.DataFrame({"x": [text], "basis": ["measured"]}), "title")
+    assert (f'<td class="n">{text}</td>' in made) == is_number

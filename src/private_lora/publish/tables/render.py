@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import numbers
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,8 @@ import pandas as pd
 FINE_GRAINED = ("ratio", "over", "spread")
 # Columns of the CSV alone: what leads from a line back to its runs.
 CSV_ONLY = ("run_ids",)
+# As `format_cell` writes it, with or without limits behind it.
+NUMBER = re.compile(r"-?(\d[\d,.]*(e[-+]?\d+)?|inf)( \[|$)")
 TEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -115,7 +118,7 @@ def to_html(table: pd.DataFrame, title: str) -> str:
 
 
 def _html_cell(text: str) -> str:
-    kind = ' class="n"' if text[:1].isdigit() or text[:1] == "-" else ""
+    kind = ' class="n"' if NUMBER.match(text) else ""
     return f"<td{kind}>{html.escape(text)}</td>"
 
 
