@@ -155,7 +155,8 @@ def test_the_study_runs_for_real(small, monkeypatch):
     models = {"sweep_models-llama_float_seed0": "llama", f"sweep_models-llama_{token}": "llama"}
     models[f"sweep_models-gpt2_{token}"] = "gpt2"
     monkeypatch.chdir(small.root)
-    jobs = [batch.name for batch in batches(load_study(["small.yaml"]).runs.values()) if batch.specs[0].run_id in models]
+    planned = batches(load_study(["small.yaml"]).runs.values())
+    jobs = [name for name, batch in planned.items() if batch.specs[0].run_id in models]
     assert len(jobs) == len(models)
     targets = [f"results/paper/data/jobs/{name}.csv" for name in jobs]
     result = small.snakemake(*targets, "--configfile", "small.yaml")
