@@ -34,7 +34,7 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
     Their logs stand beside the records. Raises UserError when a worker does not start.
     """
     if not spec.workers:
-        return finetune(spec.run_spec, out, checkpoints, progress)
+        return finetune(spec.run, out, checkpoints, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         certificates = Path(directory) / "certificates"
@@ -53,7 +53,7 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
         # All are told to stop before any of them is waited for.
         stack.callback(lambda: [worker.terminate() for worker in workers])
         stack.callback(place.close)
-        return finetune(spec.run_spec, out, checkpoints, progress, place)
+        return finetune(spec.run, out, checkpoints, progress, place)
 
 
 class LoopbackPlace(RemotePlace):
@@ -97,7 +97,7 @@ def loopback_bytes() -> int:
 @contextmanager
 def _worker(spec: LoopbackSpec, layers: str, certificates: Path, log: Path) -> Iterator[subprocess.Popen]:
     """A worker that is starting; stopped at the end."""
-    arguments = ["worker", "--listen", "127.0.0.1:0", *worker_arguments(spec.run_spec, layers)]
+    arguments = ["worker", "--listen", "127.0.0.1:0", *worker_arguments(spec.run, layers)]
     if spec.tls:
         files = {"tls-cert": "worker.pem", "tls-key": "worker-key.pem", "client-ca": "client-ca.pem"}
         arguments += [part for flag, name in files.items() for part in (f"--{flag}", str(certificates / name))]

@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from private_lora.cli import network, publish, trace
@@ -89,10 +90,7 @@ def _layer(args) -> int:
     from private_lora.bench.layer import layer
     from private_lora.specs.layer import LayerSpec
 
-    if args.runs:
-        return run_all(args, LayerSpec, layer, BENCH_IMPORTS)
-    layer(LayerSpec.from_json(only_spec(args)), args.out)
-    return 0
+    return _measure(args, LayerSpec, layer)
 
 
 def _add_block(parser) -> None:
@@ -104,9 +102,14 @@ def _block(args) -> int:
     from private_lora.bench.block import block
     from private_lora.specs.block import BlockSpec
 
+    return _measure(args, BlockSpec, block)
+
+
+def _measure(args, kind: type, measure: Callable) -> int:
+    """Exit status after one measurement, or those of a job."""
     if args.runs:
-        return run_all(args, BlockSpec, block, BENCH_IMPORTS)
-    block(BlockSpec.from_json(only_spec(args)), args.out)
+        return run_all(args, kind, measure, BENCH_IMPORTS)
+    measure(kind.from_json(only_spec(args)), args.out)
     return 0
 
 

@@ -19,7 +19,7 @@ from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
 from private_lora.specs.descriptors import BackendDescriptor, QuantizerDescriptor
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.loopback import LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 
@@ -55,7 +55,7 @@ ENTRY_POINTS = {
 
 def fingerprint(spec: AnySpec) -> str:
     """Changes when, and only when, code that a run or a measurement goes through changes, comments aside."""
-    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    run = run_of(spec)
     described = repr(_quantizers(run)) if isinstance(run, RunSpec) else ""
     return " ".join([_fingerprint(_modules(spec), described), *(entry.basis for entry in _backends(run))])
 
@@ -67,7 +67,7 @@ def files_behind(spec: AnySpec) -> list[Path]:
 
 def _modules(spec: AnySpec) -> frozenset[str]:
     """Where the code of a spec begins: its command's, its backends', its data source's, its quantizers'."""
-    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    run = run_of(spec)
     paths = [entry.path for entry in _backends(run)]
     if isinstance(run, RunSpec):
         paths += [DATASETS[run.data].module, *(quantizer.ranges for quantizer in _quantizers(run))]

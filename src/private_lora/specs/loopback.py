@@ -38,11 +38,6 @@ class LoopbackSpec(Spec):
     stage: str = "loopback"
 
     @property
-    def run_spec(self) -> RunSpec:
-        """The fine-tuning run."""
-        return self.run
-
-    @property
     def is_shaped(self) -> bool:
         """Whether messages pass through a link that is slower than loopback."""
         return self.bandwidth_bits_per_s is not None or self.latency_s > 0
@@ -62,3 +57,8 @@ class LoopbackSpec(Spec):
         if not self.workers and (self.is_shaped or self.rows_per_question):
             raise ValueError("a run in process has neither a link nor questions: leave them out, or list workers")
         return self
+
+
+def run_of(spec):
+    """The fine-tuning run of a run through workers; any other spec as it is."""
+    return spec.run if isinstance(spec, LoopbackSpec) else spec

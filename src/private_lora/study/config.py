@@ -38,7 +38,7 @@ def study_of(config: dict) -> Study:
     beside = tuple(recorded_directory(f"beside[{i}]", name) for i, name in enumerate(config["beside"]))
     runs = {} if recorded else expand_runs(config)
     loopbacks = {} if recorded else expand_loopbacks(config)
-    check_data([*runs.values(), *(spec.run_spec for spec in loopbacks.values())])
+    check_data([*runs.values(), *(spec.run for spec in loopbacks.values())])
     return Study(
         results=Path(config["results"]),
         recorded=recorded,

@@ -6,17 +6,16 @@ import hashlib
 import json
 from pathlib import Path
 
-from private_lora.core.files import atomic_path
-from private_lora.results.fingerprints import fingerprint
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.results.fingerprints import AnySpec, fingerprint
+from private_lora.results.provenance import write_sidecar
+from private_lora.specs.loopback import run_of
 from private_lora.specs.run import RunSpec
 from private_lora.study.grid import input_files
-from private_lora.study.jobs import AnySpec
 
 
 def origin(spec: AnySpec) -> dict:
     """All that a run's numbers follow from: digests of its spec, of its code and of the files that it reads."""
-    run = spec.run_spec if isinstance(spec, LoopbackSpec) else spec
+    run = run_of(spec)
     files = input_files(run) if isinstance(run, RunSpec) else []
     return {"spec": spec.digest(), "code": fingerprint(spec), "files": {name: _sha256(Path(name)) for name in files}}
 
@@ -33,9 +32,7 @@ def is_done(origin: dict, records: Path) -> bool:
 def mark_done(origin: dict, records: Path) -> None:
     """Add the origin to the sidecar of records that are complete: it is the last thing that is written of a run."""
     path = records.parent / "sidecar.json"
-    content = json.loads(path.read_text()) | {"origin": origin}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+    write_sidecar(path, json.loads(path.read_text()) | {"origin": origin})
 
 
 def _sha256(path: Path) -> str:

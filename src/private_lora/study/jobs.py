@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from private_lora.results.fingerprints import AnySpec
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.loopback import LoopbackSpec, run_of
 from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
 from private_lora.study.grid import input_files
-
-AnySpec = RunSpec | LoopbackSpec | LayerSpec | BlockSpec
 
 # A job of several runs is not to take longer: then jobs side by side end at about the same time.
 LONGEST_S = 150.0
@@ -60,12 +59,12 @@ class Batch:
     @property
     def gpus(self) -> int:
         """GPUs that the job needs; a cluster is asked for them."""
-        return int(any(_run(spec).device == "cuda" for spec in self.specs))
+        return int(any(run_of(spec).device == "cuda" for spec in self.specs))
 
     @property
     def memory_bus(self) -> int:
         """1 where two jobs at once take as long as one after the other: GLWE is bound by memory bandwidth."""
-        runs = [_run(spec) for spec in self.specs]
+        runs = [run_of(spec) for spec in self.specs]
         return int(any(isinstance(run, RunSpec) and run.backend == "glwe" for run in runs))
 
 
@@ -94,20 +93,20 @@ def _neighbours(specs: Iterable[AnySpec]) -> Iterator[list[AnySpec]]:
 
 def _fits(group: list[AnySpec], spec: AnySpec) -> bool:
     last = group[-1]
-    if (last.stage, _run(last).device) != (spec.stage, _run(spec).device) or is_apart(last) or is_apart(spec):
+    if (last.stage, run_of(last).device) != (spec.stage, run_of(spec).device) or is_apart(last) or is_apart(spec):
         return False
     return sum(map(expected_seconds, [*group, spec])) <= LONGEST_S
 
 
 def is_apart(spec: AnySpec) -> bool:
     """Whether a run is a job of its own."""
-    run = _run(spec)
+    run = run_of(spec)
     return isinstance(run, RunSpec) and (run.backend in KEPT_APART or run.model not in BUILT_IN_MODELS)
 
 
 def input_files_of(batch: Batch) -> list[str]:
     """Local files that the numbers of a job's runs depend on: base models, and text that the user brought."""
-    runs = [run for run in map(_run, batch.specs) if isinstance(run, RunSpec)]
+    runs = [run for run in map(run_of, batch.specs) if isinstance(run, RunSpec)]
     return list(dict.fromkeys(path for run in runs for path in input_files(run)))
 
 
@@ -119,7 +118,7 @@ def expected_seconds(spec: AnySpec) -> float:
     if isinstance(spec, BlockSpec):
         return _block_seconds(spec)
     if isinstance(spec, LoopbackSpec):
-        return 10.0 * bool(spec.workers) + 2 * expected_seconds(spec.run_spec)
+        return 10.0 * bool(spec.workers) + 2 * expected_seconds(spec.run)
     if spec.backend == "glwe":
         return spec.steps * 3 * spec.batch_size * spec.sequence_length * GLWE_TOKEN_S * (spec.blocks or 2) / 2
     factor = BACKEND_FACTOR.get(spec.backend, 1.0) * MODEL_FACTOR.get(spec.model, 1.0)
@@ -142,7 +141,3 @@ def _forward_tokens(spec: RunSpec) -> int:
     trained = 3 * spec.steps * spec.batch_size * spec.sequence_length
     evaluated = evaluations * spec.eval_examples * spec.sequence_length
     return trained + evaluated + 2 * spec.generate_examples * GENERATED_TOKENS
-
-
-def _run(spec: AnySpec):
-    return spec.run_spec if isinstance(spec, LoopbackSpec) else spec
