@@ -2,6 +2,7 @@
 
     plan = backend.plan(weight_int, activation_bits=8)
     client, server = backend.client(plan), backend.server(plan, weight_int)
+    client.prepare(weight_int)                                    # the public weight, looked at once
     y = client.decrypt(server.matmul(client.encrypt(x_int)))      # T x K integers -> T x D, int64
 
 Only the client object has keys. The server object is made from the plan and the public weight alone; what it needs from
@@ -67,6 +68,14 @@ class Counters:
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass
+class Offline:
+    """What a client computed that no data goes into: seconds, for so many rows, of which a question uses its own."""
+
+    seconds: float = 0.0
+    rows: int = 0
 
 
 def integer_bits(values: np.ndarray) -> int:
@@ -142,6 +151,13 @@ class Client(ABC):
         self.plan = plan
         self.keys = keys
         self.counters = Counters()
+        self.offline = Offline()
+
+    def prepare(self, weight: np.ndarray) -> None:  # noqa: B027 - most clients need nothing of the weight
+        """Look once at the public weight that answers will be products with, before the first question; it is not kept."""
+
+    def get_ready(self, question) -> None:  # noqa: B027 - most clients have nothing to do before an answer is there
+        """Do what decrypting the answer will need and does not depend on it: while waiting for it, this costs no time."""
 
     @abstractmethod
     def encrypt(self, x: np.ndarray):

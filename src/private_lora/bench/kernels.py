@@ -31,7 +31,8 @@ def compile_kernels() -> float:
             x, w = quantize_activations(floats, bits, activations), quantize_weight(weights, bits, weight)
             dequantize_product(x.values.astype(np.int64) @ w.values, x, w.terms)
         for name in ("packed", "packed_approx"):
-            _product(load(name), x.values, w.values, bits)
+            for mask in ("session", "fresh"):
+                _product(load(name, mask=mask), x.values, w.values, bits)
     return time.perf_counter() - start
 
 
@@ -39,6 +40,7 @@ def _product(backend, x: np.ndarray, weight: np.ndarray, bits: int) -> None:
     """A product in process, and one whose answer comes as bytes and is checked, as over a network."""
     plan = backend.plan(weight, bits)
     client, server = backend.client(plan), backend.server(plan, weight)
+    client.prepare(weight)
     client.decrypt(server.matmul(client.encrypt(x)))
     answer = server.matmul(backend.ciphertext_from_bytes(client.encrypt(x).to_bytes()))
     y = client.decrypt(backend.ciphertext_from_bytes(answer.to_bytes()))

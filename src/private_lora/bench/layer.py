@@ -30,6 +30,7 @@ def layer(spec: LayerSpec, out: Path) -> None:
     plan = backend.plan(weight, spec.activation_bits)
     watch = Stopwatch()
     client = backend.client(plan)
+    client.prepare(weight)
     setup = {"key_generation_time_s": watch.lap()}
     server = backend.server(plan, weight)
     setup["weight_setup_time_s"] = watch.lap()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from private_lora.crypto.planes import CUDA_ROWS, padded_for_cuda
+from private_lora.crypto.kernels import CUDA_ROWS, padded_for_cuda
 from private_lora.split.stopwatch import Stopwatch
 
 FLOAT32_ERROR = 2.0**-20  # of the largest possible sum: worse is no rounding of float32

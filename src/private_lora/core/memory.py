@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 from private_lora.core.errors import UserError
@@ -35,6 +36,11 @@ def _status_bytes(pid: int | str, key: str) -> int:
     if found is None:
         raise UserError(f"process {pid} has ended, so nothing says how much memory it took: look into its log")
     return int(found.split()[1]) * 1024
+
+
+def physical_memory_bytes() -> int:
+    """Memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def give_back_memory() -> None:

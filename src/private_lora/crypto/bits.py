@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.ring import LANES
 
 GROUP = 8  # rows that the smallest field packs together
@@ -53,6 +54,55 @@ def tile_bytes(rows: int, bits: int) -> int:
 
 def _fields(bits: int) -> list[int]:
     return [8] * (bits // 8) + [field for field in (4, 2, 1) if bits & field]
+
+
+def pack_flat(values: np.ndarray, bits: int) -> np.ndarray:
+    """Lowest `bits` (1 to 8) bits of each byte, field after field: uint8 of `flat_bytes` bytes."""
+    values, out = values.ravel().view(np.uint8), np.empty(flat_bytes(values.size, bits), np.uint8)
+    at, done = 0, 0
+    for field in _fields(bits):
+        size = -(-values.size * field // 8)
+        in_ranges(_pack_field, size, values, done, field, out[at : at + size], block=CHUNK)
+        at, done = at + size, done + field
+    return out
+
+
+def unpack_flat(data: np.ndarray, bits: int, out: np.ndarray) -> None:
+    """Fill `out` (int8, contiguous) with what `pack_flat` packed, sign-extended."""
+    values, at, done = out.reshape(-1), 0, 0
+    for field in _fields(bits):
+        size = -(-values.size * field // 8)
+        in_ranges(_unpack_field, size, data[at : at + size], done, field, 8 - bits, done + field == bits, values, block=CHUNK)
+        at, done = at + size, done + field
+
+
+def flat_bytes(count: int, bits: int) -> int:
+    """Bytes of `count` values of `bits` bits."""
+    return sum(-(-count * field // 8) for field in _fields(bits))
+
+
+@numba.njit(nogil=True, cache=True)
+def _pack_field(start, stop, values, done, field, out):
+    """Bytes start..stop-1 of one field."""
+    shared, kept = 8 // field, (1 << field) - 1
+    for i in range(start, stop):
+        byte = 0
+        for k in range(min(shared, values.size - i * shared)):
+            byte |= ((values[i * shared + k] >> done) & kept) << (field * k)
+        out[i] = byte
+
+
+@numba.njit(nogil=True, cache=True)
+def _unpack_field(start, stop, data, done, field, unused, is_last, values):
+    """Add one field from its bytes start..stop-1; the last one extends the sign."""
+    shared, kept = 8 // field, (1 << field) - 1
+    for i in range(start, stop):
+        for k in range(min(shared, values.size - i * shared)):
+            at = i * shared + k
+            value = ((np.int64(data[i]) >> (field * k)) & kept) << done
+            if done:
+                value |= values[at]
+            values[at] = np.int8(value << unused) >> unused if is_last else value
 
 
 @numba.njit(nogil=True, cache=True)

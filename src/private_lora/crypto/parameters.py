@@ -41,6 +41,7 @@ class PackedParameters:
 
     ring_size: N. log2_q: of the modulus. delta: scale of the message in exact mode, 0 where each token has its own.
     dropped_bits: low bits of b that are rounded away before the upload. mask_bits, body_bits: of an answer's a' and b'.
+    common_bits: log2 of the largest power of two that divides all of some column of the weight: it makes rounding coarser.
     """
 
     ring_size: int
@@ -50,9 +51,10 @@ class PackedParameters:
     mask_bits: int
     body_bits: int
     table: str = "classical"
+    common_bits: int = 0
 
     def __post_init__(self):
-        caps = security_caps(self.table)
+        caps = self.caps(self.table)
         if self.ring_size not in caps:
             raise ValueError(f"ring size {self.ring_size} is none of {', '.join(map(str, caps))}")
         if not 2 <= self.log2_q <= min(caps[self.ring_size], LARGEST_LOG2_Q):
@@ -64,6 +66,11 @@ class PackedParameters:
             raise ValueError(f"cannot drop {self.dropped_bits} bits of {self.log2_q}")
         if not (1 <= self.mask_bits <= self.log2_q and 1 <= self.body_bits <= self.upload_bits):
             raise ValueError(f"an answer of {self.mask_bits} and {self.body_bits} bits does not fit a modulus of {self.log2_q}")
+
+    @staticmethod
+    def caps(table: str) -> dict[int, int]:
+        """Largest log2 Q by ring size that these parameters may have."""
+        return security_caps(table)
 
     @property
     def sent(self) -> tuple[int, ...]:
@@ -90,13 +97,13 @@ class PackedParameters:
         error = ERROR_STD**2 + rounding_variance(self.dropped_bits)
         if not self.delta:
             error += 1 / 12  # the scaled message is rounded to an integer
-        switched = rounding_variance(self.log2_q - self.mask_bits) * 2 * self.ring_size / 3
+        switched = rounding_variance(self.log2_q - self.mask_bits, self.common_bits) * 2 * self.ring_size / 3
         return np.square(column_norm) * error + switched + self.body_variance
 
     @property
     def body_variance(self) -> float:
         """Share of the body's rounding on the way down in `noise_variance`."""
-        return 4.0**self.dropped_bits * rounding_variance(self.upload_bits - self.body_bits)
+        return 4.0**self.dropped_bits * rounding_variance(self.upload_bits - self.body_bits, self.common_bits)
 
     def failure_log2(self, column_norm: float) -> float:
         """log2 of the probability that one value of such a column decrypts wrongly (exact mode)."""
@@ -113,6 +120,7 @@ class PackedParameters:
         caps = {table: SECURITY_CAPS[table][self.ring_size] for table in SECURITY_CAPS}
         variance = float(self.noise_variance(column_norm))
         return asdict(self) | {
+            "mask": "fresh",
             "security_bits": SECURITY_BITS,
             "classical_cap_log2_q": caps["classical"],
             "classical_margin_bits": caps["classical"] - self.log2_q,
@@ -133,53 +141,77 @@ def security_caps(table: str) -> dict[int, int]:
     return SECURITY_CAPS[table]
 
 
-def rounding_variance(bits: int) -> float:
-    """Variance of what rounding an integer to a multiple of 2^bits adds, halves to even multiples."""
-    return (4.0**bits + 2) / 12 if bits else 0.0
+def rounding_variance(bits: int, common_bits: int = 0) -> float:
+    """Variance of what rounding to a multiple of 2^bits adds to uniform multiples of 2^common_bits, halves to even multiples.
+
+    The integers are rounded more coarsely, the fewer of them there are between two multiples: with common_bits = bits - 1 the
+    variance is one and a half times that of a uniform error.
+    """
+    return (4.0**bits + 2 * 4.0 ** min(bits, common_bits)) / 12 if bits else 0.0
 
 
 @cache
-def choose_exact(bound: int, column_norm: float, failure_log2: float, table: str) -> PackedParameters:
+def choose_exact(
+    bound: int, column_norm: float, failure_log2: float, table: str, common_bits: int = 0
+) -> PackedParameters:
     """Smallest ring, then fewest byte planes, then smallest Q, then shortest answer, with failures rarer than 2^failure_log2.
 
     bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises ValueError, one sentence, if nothing fits.
     """
-    needed = None
     for ring_size, cap in security_caps(table).items():
         moduli = range(2, min(cap, LARGEST_LOG2_Q) + 1)
-        fitting = [p for q in moduli for p in _whole_answers(ring_size, q, bound, table) if _fits(p, column_norm, failure_log2)]
+        whole = (p for q in moduli for p in _whole_answers(ring_size, q, bound, table, common_bits))
+        fitting = [p for p in whole if _fits(p, column_norm, failure_log2)]
         if fitting:
             best = min(fitting, key=lambda p: (p.mask_planes + p.body_planes, p.log2_q, p.dropped_bits))
             return _shortest_answer(best, column_norm, failure_log2)
-        needed = math.log2(2 * bound + 1) + math.log2(2 * sigmas(failure_log2) * ERROR_STD * max(1.0, column_norm))
-    raise ValueError(
+    raise too_large(bound, column_norm, failure_log2, table)
+
+
+def too_large(bound: int, column_norm: float, failure_log2: float, table: str) -> ValueError:
+    """The error that says that no modulus is large enough."""
+    needed = math.log2(2 * bound + 1) + math.log2(2 * sigmas(failure_log2) * ERROR_STD * max(1.0, column_norm))
+    return ValueError(
         f"exact decryption needs log2 Q of about {needed:.0f} and at most {LARGEST_LOG2_Q} are possible under the {table} "
         "security caps: use fewer bits or fewer inputs"
     )
 
 
-def choose_approximate(log2_q: int, column_norm: float, table: str) -> PackedParameters:
+def choose_approximate(log2_q: int, column_norm: float, table: str, common_bits: int = 0) -> PackedParameters:
     """Smallest ring for `log2_q`, messages as short as adding a tenth to the error's variance allows.
 
     Raises ValueError if no ring allows such a modulus.
     """
-    ring_size = next((n for n, cap in security_caps(table).items() if log2_q <= cap), None)
-    if ring_size is None or not 8 <= log2_q <= LARGEST_LOG2_Q:
-        raise ValueError(f"log2_q must be from 8 to {LARGEST_LOG2_Q} and under the {table} security caps, not {log2_q}")
-    # Dropping what exceeds a whole byte saves the server a product of its own; more than 2 bits would double the noise.
-    dropped = log2_q % 8 if log2_q % 8 <= 2 else 0
+    ring_size = smallest_ring(log2_q, security_caps(table), table)
+    dropped = spare_bits(log2_q)
     mask_bits = min(log2_q, LARGEST_MASK_BITS)
-    whole = PackedParameters(ring_size, log2_q, 0, dropped, mask_bits, log2_q - dropped, table)
+    whole = PackedParameters(ring_size, log2_q, 0, dropped, mask_bits, log2_q - dropped, table, common_bits)
     allowed = (1 + SWITCH_SHARE) * whole.noise_variance(column_norm)
     return _shortest(whole, lambda p: p.noise_variance(column_norm) <= allowed)
 
 
-def _whole_answers(ring_size: int, log2_q: int, bound: int, table: str):
+def smallest_ring(log2_q: int, caps: dict[int, int], table: str) -> int:
+    """The smallest ring whose cap allows log2_q; raises ValueError if none does."""
+    ring_size = next((n for n, cap in caps.items() if log2_q <= cap), None)
+    if ring_size is None or not 8 <= log2_q <= LARGEST_LOG2_Q:
+        raise ValueError(f"log2_q must be from 8 to {LARGEST_LOG2_Q} and under the {table} security caps, not {log2_q}")
+    return ring_size
+
+
+def spare_bits(log2_q: int) -> int:
+    """Bits to drop from b in the approximate mode: what exceeds a whole byte, which saves the server a product of its own.
+
+    Dropping more than 2 would double the noise.
+    """
+    return log2_q % 8 if log2_q % 8 <= 2 else 0
+
+
+def _whole_answers(ring_size: int, log2_q: int, bound: int, table: str, common_bits: int):
     """Parameters at the largest possible delta, by dropped bits, nothing rounded on the way down but what float64 asks for."""
     delta = 2**log2_q // (2 * bound + 1)
     for dropped in range(min(MOST_DROPPED_BITS, log2_q - 1) + 1 if delta else 0):
         mask_bits = min(log2_q, LARGEST_MASK_BITS)
-        yield PackedParameters(ring_size, log2_q, delta, dropped, mask_bits, log2_q - dropped, table)
+        yield PackedParameters(ring_size, log2_q, delta, dropped, mask_bits, log2_q - dropped, table, common_bits)
 
 
 def _fits(p: PackedParameters, column_norm: float, failure_log2: float) -> bool:

@@ -12,17 +12,13 @@ import numba
 import numpy as np
 import torch
 
-from private_lora.crypto.bits import GROUP, TiledBits, store_rows, tile_count
+from private_lora.crypto.bits import GROUP, TiledBits, store_rows
+from private_lora.crypto.kernels import KERNELS
 from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.ring import LANES
 
-# Rows and columns of one block of int32 products; larger blocks only move more memory.
-_BLOCK_ROWS, _BLOCK_COLUMNS = 2048, 512
-# Planes that one float64 product takes at once: 24-bit values times 8 bits, exact for up to 2^21 inputs.
-_FLOAT_PLANES = 3
-# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
-CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
-LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
+# Rows, over all planes, and columns of one block of products: it stays in the caches until it is put together.
+_BLOCK_ROWS, _BLOCK_COLUMNS = 2560, 1024
 
 DIGIT_OFFSET = 128
 
@@ -49,56 +45,46 @@ def join_digits(product: np.ndarray, row_sums: np.ndarray) -> np.ndarray:
 class PlaneProduct:
     """Products of byte planes with one int8 weight (K x D), on one device.
 
-    kernel: `int8`, or `float64` where the CPU has no int8 products; both give the same integers. int8_operations: how many were
-    issued so far, two (a multiplication, an addition) for each product of two entries, padding included; none by `float64`.
+    kernel: one of `kernels.KERNELS`; all give the same integers. int8_operations: how many were issued so far, two (a
+    multiplication, an addition) for each product of two entries.
     """
 
     def __init__(self, weight: np.ndarray, kernel: str, device: str = "cpu"):
-        self.kernel, self.device, self.int8_operations = kernel, device, 0
-        self.outputs = weight.shape[1]
-        padded = np.zeros((LANES * tile_count(len(weight)), self.outputs), np.int8)
-        padded[: len(weight)] = weight
-        dtype = torch.int8 if kernel == "int8" else torch.float64
+        self.kernel, self.int8_operations = kernel, 0
+        self.inputs, self.outputs = weight.shape
         blocks = range(0, self.outputs, _BLOCK_COLUMNS)
-        self._blocks = [self._prepared(torch.from_numpy(padded[:, c : c + _BLOCK_COLUMNS].copy()), dtype) for c in blocks]
+        self._blocks = [KERNELS[kernel](weight[:, c : c + _BLOCK_COLUMNS], device) for c in blocks]
 
-    def _prepared(self, block: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        block = block.to(self.device, dtype)
-        return block if self.device == "cpu" else padded_for_cuda(block)
-
-    def rounded(self, tiles: np.ndarray, modulus_bits: int, kept_bits: int) -> TiledBits:
+    def rounded(self, planes: np.ndarray, modulus_bits: int, kept_bits: int) -> TiledBits:
         """The `kept_bits` upper bits, rounded half to even, of (sum_i planes[i] 256^i) W modulo 2^modulus_bits, R x D.
 
-        tiles: int8, tiles x planes x R x LANES, of the R x K matrix on the left.
+        planes: int8, P x R x K.
         """
-        rows = tiles.shape[2]
+        count, rows = planes.shape[:2]
         out = TiledBits.empty(rows, self.outputs, kept_bits)
-        for top in range(0, rows, _BLOCK_ROWS):
-            part = _rows_of_planes(tiles[:, :, top : top + _BLOCK_ROWS]).to(self.device)
-            for i, block in enumerate(self._blocks):
-                left = i * _BLOCK_COLUMNS
-                products, step = self._products(part, block)
-                arguments = products.cpu().numpy(), step, modulus_bits - kept_bits, kept_bits, rows, top, left
-                width = min(_BLOCK_COLUMNS, self.outputs - left)
-                in_ranges(_put_together, part.shape[1], *arguments, width, out.data, block=GROUP)
+        height = max(GROUP, _BLOCK_ROWS // count // GROUP * GROUP)
+        for top in range(0, rows, height):
+            self._multiply(torch.from_numpy(planes[:, top : top + height]), modulus_bits - kept_bits, top, out)
         return out
 
-    def _products(self, planes: torch.Tensor, block: torch.Tensor) -> tuple[torch.Tensor, int]:
-        """Integer products of digits, digits x R x D, and the bits that separate neighbouring digits."""
-        if self.kernel == "float64":
-            digits = [_joined(planes[i : i + _FLOAT_PLANES]) @ block for i in range(0, len(planes), _FLOAT_PLANES)]
-            return torch.stack(digits).to(torch.int64), 8 * _FLOAT_PLANES
-        rows, width = planes.shape[1], block.shape[1]
-        if self.device != "cpu":
-            padded = [padded_for_cuda(plane, CUDA_ROWS) for plane in planes]
-            self.int8_operations += 2 * len(padded) * padded[0].numel() * width
-            return torch.stack([torch._int_mm(plane, block)[:rows] for plane in padded]), 8
-        self.int8_operations += 2 * planes.numel() * width
-        products = _workspace("products", len(planes) * rows * width, np.int32).reshape(len(planes), rows, width)
-        products = torch.from_numpy(products)
-        for plane, product in zip(planes, products, strict=True):
-            torch._int_mm(plane, block, out=product)
-        return products, 8
+    def rounded_tiles(self, tiles: np.ndarray, modulus_bits: int, kept_bits: int) -> TiledBits:
+        """The same of tiles (int8, tiles x planes x R x LANES) that hold the matrix on the left."""
+        _, count, rows, _ = tiles.shape
+        out = TiledBits.empty(rows, self.outputs, kept_bits)
+        height = max(GROUP, _BLOCK_ROWS // count // GROUP * GROUP)
+        for top in range(0, rows, height):
+            planes = _rows_of_planes(tiles[:, :, top : top + height])
+            self._multiply(planes[:, :, : self.inputs], modulus_bits - kept_bits, top, out)
+        return out
+
+    def _multiply(self, planes: torch.Tensor, shift: int, top: int, out: TiledBits) -> None:
+        """Store the rounded products of these rows from row `top` on."""
+        count, rows, _ = planes.shape
+        for i, block in enumerate(self._blocks):
+            products = block(planes)
+            self.int8_operations += block.operations(count, rows)
+            arguments = products, block.step, shift, out.bits, out.rows, top, i * _BLOCK_COLUMNS, products.shape[3], out.data
+            in_ranges(_put_together, rows, *arguments, block=GROUP)
 
 
 def _rows_of_planes(tiles: np.ndarray) -> torch.Tensor:
@@ -117,19 +103,6 @@ def _workspace(name: str, count: int, dtype) -> np.ndarray:
     return kept[name][:count]
 
 
-def _joined(planes: torch.Tensor) -> torch.Tensor:
-    """float64 value of up to three byte planes."""
-    return sum(plane.to(torch.float64) * 256.0**i for i, plane in enumerate(planes))
-
-
-def padded_for_cuda(matrix: torch.Tensor, least_rows: int = 0) -> torch.Tensor:
-    """The matrix with zeros up to sizes that `torch._int_mm` takes on CUDA: multiples of 8; `least_rows` for a left factor."""
-    rows, columns = (-(-size // _CUDA_MULTIPLE) * _CUDA_MULTIPLE for size in matrix.shape)
-    padded = matrix.new_zeros((max(rows, least_rows), columns))
-    padded[: matrix.shape[0], : matrix.shape[1]] = matrix
-    return padded
-
-
 @numba.njit(nogil=True, cache=True)
 def _put_together(start, stop, products, step, shift, bits, total_rows, top, left, width, data):
     """Rows start..stop-1: digits to one number modulo 2^64, rounded by `shift` bits half to even, packed at (top, left)."""
@@ -139,11 +112,14 @@ def _put_together(start, stop, products, step, shift, bits, total_rows, top, lef
         rows = min(GROUP, stop - first)
         for row in range(rows):
             values = group[row]
-            values[:] = products[products.shape[0] - 1, first + row, :width]
-            for digit in range(products.shape[0] - 2, -1, -1):
-                source = products[digit, first + row, :width]
+            values[:] = 0
+            for digit in range(products.shape[1] - 1, -1, -1):
                 for i in range(width):
-                    values[i] = (values[i] << step) + source[i]
+                    values[i] <<= step
+                for piece in range(products.shape[0]):
+                    source = products[piece, digit, first + row, :width]
+                    for i in range(width):
+                        values[i] += np.int64(source[i])
             for i in range(width):
                 quotient = values[i] >> shift
                 values[i] = quotient + np.int64((values[i] & low_bits) + (quotient & low_bits & 1) > middle)

@@ -18,7 +18,7 @@ from private_lora.crypto.sampling import Stream, fill_mask_tiles, gaussian_error
 # A mask wider than `exact_bits` is multiplied in two parts, the first of this many byte planes.
 _LOW_PLANES = 4
 # Each tile's errors begin at a block of their own, further apart than any tile is long.
-_BLOCKS_PER_TILE = 2**40
+BLOCKS_PER_TILE = 2**40
 # Tiles that a thread works on at once: between them threads pass the interpreter lock to and fro, which is slow.
 _GROUP = 4
 
@@ -51,7 +51,7 @@ def encrypt_rows(
             last = min(stop, first + _GROUP)
             group = masks[: last - first]
             fill_mask_tiles(mask_seed, p.log2_q, first, group)
-            errors = gaussian_errors(Stream(error_seed, first * _BLOCKS_PER_TILE), len(group) * rows * LANES)
+            errors = gaussian_errors(Stream(error_seed, first * BLOCKS_PER_TILE), len(group) * rows * LANES)
             arrays = group, low_planes, spectra, errors.reshape(len(group), -1), messages[first:last], delta, p.delta > 0, work
             _encrypt(*arrays, bodies[first:last], p.dropped_bits, p.upload_bits, *constants)
 
@@ -114,7 +114,7 @@ def _encrypt_tile(digits, low_planes, spectra, errors, x, delta, uniform, work, 
     masks, products = work[0], work[1]
     parts = len(masks)
     for part in range(parts):
-        _load_digits(digits[:low_planes] if part == 0 else digits[low_planes:], masks[part])
+        load_digits(digits[:low_planes] if part == 0 else digits[low_planes:], masks[part])
         forward(masks[part], root_re, root_im)
     values = np.empty(CHUNK, np.int64)
     for batch in range(spectra.shape[0]):
@@ -130,12 +130,12 @@ def _encrypt_tile(digits, low_planes, spectra, errors, x, delta, uniform, work, 
             chunk = values[: (stop - row) * LANES]
             start = (first + row) * LANES
             _message(errors[start:], x[start : start + chunk.size], delta[first + row :], uniform, chunk)
-            _reduce(products[:, row * LANES : stop * LANES], 8 * low_planes, dropped, kept, chunk)
+            reduce(products[:, row * LANES : stop * LANES], 8 * low_planes, dropped, kept, chunk)
             _store_digits(chunk, bodies, first + row)
 
 
 @numba.njit(nogil=True, cache=True)
-def _load_digits(planes, out):
+def load_digits(planes, out):
     """out = sum_i planes[i] 256^i."""
     for start in range(0, out.size, CHUNK):
         target = out[start : start + CHUNK]
@@ -161,7 +161,7 @@ def _message(errors, x, delta, uniform, values):
 
 
 @numba.njit(nogil=True, cache=True)
-def _reduce(products, part_bits, dropped, kept, values):
+def reduce(products, part_bits, dropped, kept, values):
     """values + products, `dropped` bits rounded away half to even, reduced to `kept` signed bits.
 
     Reduction comes before anything leaves: the integer a s, unreduced, would tell of s.

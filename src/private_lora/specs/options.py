@@ -22,6 +22,8 @@ class PackedOptions(NoOptions):
     """log2 of the largest allowed probability that a value decrypts wrongly"""
     security: Literal["classical", "quantum"] = "classical"
     """table of caps on log2 Q"""
+    mask: Literal["session", "fresh"] = "session"
+    """one mask for many questions, whose product with the weight the client computes once, or a mask for each question"""
 
 
 class PackedApproxOptions(PackedOptions):

@@ -31,6 +31,7 @@ class RemoteProduct:
             raise UserError(f"layer {weight.name}: {error}") from None
         self.client = session.backend.client(self.plan, session.keys)
         session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
+        self.client.prepare(weight.values)
         self.server = session.place.server(session.backend, self.plan, weight)
         measures_noise = self._terms is not None and not self.plan.exact and session.place.is_local
         self._truth = ExactProduct(weight.values, q.activation_bits) if measures_noise else None

@@ -15,10 +15,12 @@ import numpy as np
 from private_lora.backends.clear.arithmetic import ExactProduct
 from private_lora.backends.contract import ClearMessage, Plan, Server, accumulator_bound, integer_bits
 from private_lora.backends.packed.exact import PackedBackend, PackedClient, PackedKeys, WeightNorms, parameters_of
+from private_lora.backends.packed.session import SessionClient
 from private_lora.backends.simulated import SimulatedBackend
 from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, choose_approximate, sigmas
 from private_lora.crypto.planes import weight_digits
+from private_lora.crypto.session_parameters import SessionParameters, choose_session_approximate
 
 LOG2_Q = 26
 
@@ -29,18 +31,25 @@ class PackedApproxBackend(PackedBackend):
     name = "packed_approx"
 
     def __init__(
-        self, device: str = "cpu", log2_q: int = LOG2_Q, failure_log2: float = FAILURE_LOG2, security: str = "classical"
+        self,
+        device: str = "cpu",
+        log2_q: int = LOG2_Q,
+        failure_log2: float = FAILURE_LOG2,
+        security: str = "classical",
+        mask: str = "session",
     ):
-        super().__init__(device, failure_log2, security)
+        super().__init__(device, failure_log2, security, mask)
         self.log2_q = log2_q
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
-        return approximate_plan(
-            self.name, weight, activation_bits, self.log2_q, self.failure_log2, self.security, SECURITY_BITS
-        )
+        asked = self.log2_q, self.failure_log2, self.security, self.mask
+        return approximate_plan(self.name, weight, activation_bits, *asked, SECURITY_BITS)
 
-    def client(self, plan: Plan, keys: PackedKeys | None = None) -> PackedApproxClient:
-        return PackedApproxClient(plan, keys or PackedKeys())
+    def _session_client(self, plan: Plan, keys: PackedKeys, parameters: SessionParameters) -> SessionApproxClient:
+        return SessionApproxClient(plan, keys, parameters)
+
+    def _fresh_client(self, plan: Plan, keys: PackedKeys) -> PackedApproxClient:
+        return PackedApproxClient(plan, keys)
 
 
 class PackedApproxClient(PackedClient):
@@ -50,14 +59,31 @@ class PackedApproxClient(PackedClient):
         return token_scales(self.plan, x)
 
 
+class SessionApproxClient(SessionClient):
+    """Scales each row by its own size."""
+
+    def scales(self, x: np.ndarray) -> np.ndarray:
+        return token_scales(self.plan, x)
+
+
 def approximate_plan(
-    name: str, weight: np.ndarray, activation_bits: int, log2_q: int, failure_log2: float, security: str, security_bits: int
+    name: str,
+    weight: np.ndarray,
+    activation_bits: int,
+    log2_q: int,
+    failure_log2: float,
+    security: str,
+    mask: str,
+    security_bits: int,
 ) -> Plan:
     """The plan of both backends of this module. noise_std: an upper bound, for rows of the largest size the bits allow."""
     norms = WeightNorms.of(weight)
-    parameters = choose_approximate(log2_q, norms.l2, security)
+    choose = choose_session_approximate if mask == "session" else choose_approximate
+    parameters = choose(log2_q, norms.l2, security, norms.common_bits)
     error_std = float(parameters.noise_variance(norms.l2)) ** 0.5
-    room = 2.0 ** (log2_q - 1) - norms.l1 / 2 - sigmas(failure_log2) * error_std
+    # The scaled message is rounded to a multiple of this, by half of it at most.
+    unit = 2**parameters.dropped_bits if mask == "session" else 1
+    room = 2.0 ** (log2_q - 1) - unit * norms.l1 / 2 - sigmas(failure_log2) * error_std
     if room < norms.l1 / 2:
         raise ValueError(f"a modulus of {log2_q} bits has no room for this layer's error: give {name} a larger log2_q")
     half, inputs = 2 ** (activation_bits - 1), len(weight)
@@ -110,13 +136,13 @@ class PackedSimulatedBackend(SimulatedBackend):
         log2_q: int = LOG2_Q,
         failure_log2: float = FAILURE_LOG2,
         security: str = "classical",
+        mask: str = "session",
     ):
         super().__init__(device, seed)
-        self.log2_q, self.failure_log2, self.security = log2_q, float(failure_log2), security
+        self._options = log2_q, float(failure_log2), security, mask
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
-        options = self.log2_q, self.failure_log2, self.security
-        return approximate_plan(self.name, weight, activation_bits, *options, security_bits=0)
+        return approximate_plan(self.name, weight, activation_bits, *self._options, security_bits=0)
 
     def server(self, plan: Plan, weight: np.ndarray) -> PackedSimulatedServer:
         return PackedSimulatedServer(plan, weight, self.generator)

@@ -1,17 +1,19 @@
 """`packed`: token-packed RLWE, exact. An encrypted product is a few int8 matrix products, and equals `integer` bit for bit.
 
-Keys are made for one question and forgotten with its answer: the client draws mask seed, secrets and error seed inside
-`encrypt`, so that a pair of mask and secret never occurs twice. Nothing about an answer changes what the client does next.
+With `mask: session`, the default, one public mask stands for many questions (`session`). With `mask: fresh`, here, keys are made for
+one question and forgotten with its answer: the client draws mask seed, secrets and error seed inside `encrypt`. Either way a pair of
+mask and secret never occurs twice, and nothing about an answer changes what the client does next.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from private_lora.backends.clear.arithmetic import int8_is_fast
 from private_lora.backends.contract import (
     Backend,
     Client,
@@ -22,12 +24,17 @@ from private_lora.backends.contract import (
     check_integer_weight,
     integer_bits,
 )
+from private_lora.backends.packed.hints import HintStore
+from private_lora.backends.packed.masks import Masks
 from private_lora.backends.packed.messages import PackedAnswer, PackedQuestion, answer_bytes, message_from_bytes
+from private_lora.backends.packed.session import OpenQuestion, SessionClient, SessionServer
 from private_lora.core.errors import UserError
+from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
-from private_lora.crypto.planes import LARGEST_INPUTS, PlaneProduct, join_digits, weight_digits
+from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
 from private_lora.crypto.sampling import fresh_seed
+from private_lora.crypto.session_parameters import SessionParameters, choose_session_exact
 
 LARGEST_WEIGHT_BITS = 16
 
@@ -36,13 +43,15 @@ LARGEST_WEIGHT_BITS = 16
 class WeightNorms:
     """Public facts about an integer weight (as int8 digits, K x D or K x 2D) that parameters are chosen from.
 
-    l1, l2: largest norms of a column. largest: |entry|. digits: 1, or 2 for weights of more than 8 bits.
+    l1, l2: largest norms of a column. largest: |entry|. digits: 1, or 2 for weights of more than 8 bits. common_bits: log2 of the
+    largest power of two that divides all of some column that is not zero.
     """
 
     l1: int
     l2: float
     largest: int
     digits: int
+    common_bits: int
 
     @classmethod
     def of(cls, weight: np.ndarray) -> WeightNorms:
@@ -59,28 +68,35 @@ class WeightNorms:
             )
         absolute = np.abs(weight_digits(weight, bits).astype(np.int32))
         squares = np.square(absolute).sum(axis=0, dtype=np.int64)
-        return cls(
-            int(absolute.sum(axis=0, dtype=np.int64).max()), float(squares.max()) ** 0.5, int(absolute.max()), 1 + (bits > 8)
-        )
+        united = np.bitwise_or.reduce(absolute, axis=0)
+        lowest = (united & -united).max()  # of each column, the lowest bit that any entry has
+        l1, l2 = int(absolute.sum(axis=0, dtype=np.int64).max()), float(squares.max()) ** 0.5
+        return cls(l1, l2, int(absolute.max()), 1 + (bits > 8), max(0, int(lowest).bit_length() - 1))
 
 
 class PackedBackend(Backend):
     """`device` is the server's: with "cuda" it multiplies on the GPU. The client's work is done on the CPU.
 
     failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: table of caps on log2 Q,
-    `classical` or `quantum`.
+    `classical` or `quantum`. mask: `session` or `fresh`. hints_in: directory where hints, and the seed of their masks, outlive the
+    process; None: memory.
     """
 
     name = "packed"
+    hints_in: Path | None = None
 
-    def __init__(self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = "classical"):
+    def __init__(
+        self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = "classical", mask: str = "session"
+    ):
         super().__init__(device)
         check_cuda(self.name, device)
-        self.failure_log2, self.security = float(failure_log2), security
+        self.failure_log2, self.security, self.mask = float(failure_log2), security, mask
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:
         norms = WeightNorms.of(weight)
-        parameters = choose_exact(norms.l1 * 2 ** (activation_bits - 1), norms.l2, self.failure_log2, self.security)
+        choose = choose_session_exact if self.mask == "session" else choose_exact
+        bound = norms.l1 * 2 ** (activation_bits - 1)
+        parameters = choose(bound, norms.l2, self.failure_log2, self.security, norms.common_bits)
         return Plan(
             self.name,
             *weight.shape,
@@ -91,13 +107,23 @@ class PackedBackend(Backend):
             parameters=parameters.report(norms.l2) | {"weight": asdict(norms)},
         )
 
-    def client(self, plan: Plan, keys: PackedKeys | None = None) -> PackedClient:
-        return PackedClient(plan, keys or PackedKeys())
+    def client(self, plan: Plan, keys: PackedKeys | None = None) -> PackedClient | SessionClient:
+        keys = keys or PackedKeys(self.hints_in)
+        if plan.parameters["mask"] == "session":
+            return self._session_client(plan, keys, parameters_of(plan))
+        return self._fresh_client(plan, keys)
 
-    def server(self, plan: Plan, weight: np.ndarray) -> PackedServer:
+    _session_client = staticmethod(SessionClient)
+
+    def _fresh_client(self, plan: Plan, keys: PackedKeys) -> PackedClient:
+        return PackedClient(plan, keys)
+
+    def server(self, plan: Plan, weight: np.ndarray) -> PackedServer | SessionServer:
+        if plan.parameters["mask"] == "session":
+            return SessionServer(plan, weight, parameters_of(plan), self.device)
         return PackedServer(plan, weight, self.device)
 
-    def ciphertext_from_bytes(self, data: bytes) -> PackedQuestion | PackedAnswer:
+    def ciphertext_from_bytes(self, data: bytes):
         return message_from_bytes(data)
 
 
@@ -123,10 +149,24 @@ class OneTimeKey:
 
 
 class PackedKeys:
-    """One-time keys of questions that wait for their answer, by question id."""
+    """What the clients of a run share: keys of questions that wait for their answer, by question id; masks and hints of a session.
 
-    def __init__(self):
-        self.secret: dict[bytes, OneTimeKey] = {}
+    hints_in: directory where masks and hints outlive the process; None: memory.
+    """
+
+    def __init__(self, hints_in: Path | None = None):
+        self.secret: dict[bytes, OneTimeKey | OpenQuestion] = {}
+        self._hints_in = hints_in
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Of a session; made when first asked for."""
+        return Masks(self._hints_in)
+
+    @cached_property
+    def hints(self) -> HintStore:
+        """Of a session; made when first asked for."""
+        return HintStore(self._hints_in)
 
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
@@ -197,7 +237,7 @@ class PackedServer(Server):
     def __init__(self, plan: Plan, weight: np.ndarray, device: str):
         super().__init__(plan)
         self.parameters = parameters_of(plan)
-        kernel = "int8" if device != "cpu" or int8_is_fast() else "float64"
+        kernel = fastest_kernel() if device == "cpu" else "int8"
         self._product = PlaneProduct(weight_digits(weight, plan.weight_bits), kernel, device)
 
     def matmul(self, message: PackedQuestion) -> PackedAnswer:
@@ -207,8 +247,8 @@ class PackedServer(Server):
                 f"this is no question of rows of {self.plan.inputs} values under the plan's parameters for this layer"
             )
         masks = mask_tiles(message.mask_seed, p, self.plan.inputs)
-        mask = self._product.rounded(masks, p.log2_q, p.mask_bits)
-        body = self._product.rounded(message.bodies, p.upload_bits, p.body_bits)
+        mask = self._product.rounded_tiles(masks, p.log2_q, p.mask_bits)
+        body = self._product.rounded_tiles(message.bodies, p.upload_bits, p.body_bits)
         self.counters.products += 1
         self.counters.encrypted_products += 1
         self.counters.int8_operations = self._product.int8_operations
@@ -217,4 +257,5 @@ class PackedServer(Server):
 
 def parameters_of(plan: Plan) -> PackedParameters:
     """The scheme's parameters out of a plan."""
-    return PackedParameters(**{f.name: plan.parameters[f.name] for f in fields(PackedParameters)})
+    kind = SessionParameters if plan.parameters["mask"] == "session" else PackedParameters
+    return kind(**{f.name: plan.parameters[f.name] for f in fields(kind)})

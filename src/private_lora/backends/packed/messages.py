@@ -8,12 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from private_lora.backends.contract import PACK_HEADER_BYTES, pack, unpack
-from private_lora.crypto.bits import TiledBits, tile_bytes, tile_count
+from private_lora.crypto.bits import TiledBits, flat_bytes, pack_flat, tile_bytes, tile_count, unpack_flat
 from private_lora.crypto.parameters import PackedParameters
 from private_lora.crypto.ring import LANES
 from private_lora.crypto.sampling import SEED_BYTES
 
-_QUESTION, _ANSWER = 1, 2
+_QUESTION, _ANSWER, _SESSION_QUESTION, _SESSION_ANSWER = 1, 2, 3, 4
+_SESSION_NUMBERS = 5  # kind, rows, columns, bits up, bits down
+_KIND = slice(20, 28)  # where a message says which it is
+_MOST_BITS = 62
 _NUMBERS = 8  # kind, rows, columns, and the five numbers of `sent`
 
 
@@ -58,14 +61,68 @@ class PackedAnswer:
         return pack(_raw(self.mask.data), _raw(self.body.data), numbers=numbers, key_id=self.question_id)
 
 
+@dataclass(frozen=True)
+class SessionQuestion:
+    """T encrypted rows of K values under a session's mask. digits: int8, byte planes x T x K, of `upload_bits` bits together."""
+
+    question_id: bytes
+    parameters: tuple[int, int]
+    digits: np.ndarray
+
+    @property
+    def _top_bits(self) -> int:
+        return self.parameters[0] - 8 * (len(self.digits) - 1)
+
+    @property
+    def byte_count(self) -> int:
+        """Length of `to_bytes`."""
+        values = self.digits[0].size
+        return _SESSION_BYTES + (len(self.digits) - 1) * values + flat_bytes(values, self._top_bits)
+
+    def to_bytes(self) -> bytes:
+        """Header, whole byte planes, and of the last plane the bits that there are."""
+        numbers = _SESSION_QUESTION, *self.digits.shape[1:], *self.parameters
+        top = pack_flat(self.digits[-1], self._top_bits)
+        return pack(_raw(self.digits[:-1]), _raw(top), numbers=numbers, key_id=self.question_id)
+
+
+@dataclass(frozen=True)
+class SessionAnswer:
+    """The product of a question with a weight: bodies (T x D). The client has the mask's part by itself."""
+
+    question_id: bytes
+    parameters: tuple[int, int]
+    body: TiledBits
+
+    @property
+    def byte_count(self) -> int:
+        """Length of `to_bytes`."""
+        return _SESSION_BYTES + self.body.data.nbytes
+
+    def to_bytes(self) -> bytes:
+        """Header, bodies."""
+        numbers = _SESSION_ANSWER, self.body.rows, self.body.columns, *self.parameters
+        return pack(_raw(self.body.data), numbers=numbers, key_id=self.question_id)
+
+
+_SESSION_BYTES = PACK_HEADER_BYTES + 8 * _SESSION_NUMBERS
+
+
+def session_answer_bytes(rows: int, columns: int, body_bits: int) -> int:
+    """Length of `to_bytes` of an answer of rows x columns values."""
+    return _SESSION_BYTES + tile_count(columns) * tile_bytes(rows, body_bits)
+
+
 def answer_bytes(rows: int, columns: int, parameters: PackedParameters) -> int:
     """Length of `to_bytes` of an answer of rows x columns values."""
     tile = tile_bytes(parameters.ring_size, parameters.mask_bits) + tile_bytes(rows, parameters.body_bits)
     return PACK_HEADER_BYTES + 8 * _NUMBERS + tile_count(columns) * tile
 
 
-def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
+def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer | SessionQuestion | SessionAnswer:
     """What `to_bytes` wrote; raises ValueError when the bytes are damaged, of another size, or parameters are not allowed."""
+    if int.from_bytes(data[_KIND], "little") in (_SESSION_QUESTION, _SESSION_ANSWER):
+        return _session_message(data)
     question_id, (kind, rows, columns, *sent), payload = unpack(data, _NUMBERS)
     if kind not in (_QUESTION, _ANSWER) or not rows or not columns:
         raise ValueError(f"these bytes are neither question nor answer: kind {kind}, {rows} rows, {columns} columns")
@@ -81,6 +138,22 @@ def message_from_bytes(data: bytes) -> PackedQuestion | PackedAnswer:
     _check_size(payload, cut + tile_count(columns) * tile_bytes(rows, body_bits), kind="answer")
     mask = TiledBits.from_bytes(payload[:cut], ring_size, columns, mask_bits)
     return PackedAnswer(question_id, p.sent, mask, TiledBits.from_bytes(payload[cut:], rows, columns, body_bits))
+
+
+def _session_message(data: bytes) -> SessionQuestion | SessionAnswer:
+    question_id, (kind, rows, columns, up, down), payload = unpack(data, _SESSION_NUMBERS)
+    if not rows or not columns or not 1 <= down <= up <= _MOST_BITS:
+        raise ValueError(f"these bytes are no message of a session: {rows} rows, {columns} columns, {up} and {down} bits")
+    if kind == _SESSION_ANSWER:
+        _check_size(payload, tile_count(columns) * tile_bytes(rows, down), kind="answer")
+        return SessionAnswer(question_id, (up, down), TiledBits.from_bytes(payload, rows, columns, down))
+    planes = -(-up // 8)
+    top_bits, whole = up - 8 * (planes - 1), (planes - 1) * rows * columns
+    _check_size(payload, whole + flat_bytes(rows * columns, top_bits), kind="question")
+    digits = np.empty((planes, rows, columns), np.int8)
+    digits[:-1] = np.frombuffer(payload[:whole], np.int8).reshape(planes - 1, rows, columns)
+    unpack_flat(np.frombuffer(payload[whole:], np.uint8), top_bits, digits[-1])
+    return SessionQuestion(question_id, (up, down), digits)
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -1,0 +1,177 @@
+"""Exact products of signed bytes with an int8 weight: several ways to compute them, and which one this CPU should use.
+
+A way is used only after it has multiplied extreme values exactly: some int8 paths of CPUs without VNNI saturate silently.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+
+import numpy as np
+import torch
+
+log = logging.getLogger(__name__)
+# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
+CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
+LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
+_FLOAT32_LIMIT = 2**24  # below it, every integer is a float32
+_LARGEST_DIGIT = 128
+_FLOAT_PLANES = 3
+# The start-up test: (planes, rows, inputs, outputs) of a batch and of a single token, and repeats.
+_TIMED, _REPEATS = ((5, 128, 2048, 1024), (5, 1, 2048, 1024)), 3
+
+
+class Int8Product:
+    """`torch._int_mm`: int32 sums, on a CPU through oneDNN, on CUDA through tensor cores."""
+
+    name = "int8"
+    step = 8
+    """Bits between neighbouring digits of the products."""
+
+    def __init__(self, weight: np.ndarray, device: str = "cpu"):
+        self.device, self._outputs = device, weight.shape[1]
+        # A copy: a block of a larger weight is no contiguous memory.
+        block = torch.from_numpy(weight.copy()).to(device)
+        self._weight = block if device == "cpu" else padded_for_cuda(block)
+
+    def operations(self, planes: int, rows: int) -> int:
+        """Multiplications and additions of int8 that a product issues, padding included."""
+        if self.device != "cpu":
+            rows = max(-(-rows // _CUDA_MULTIPLE) * _CUDA_MULTIPLE, CUDA_ROWS)
+        return 2 * planes * rows * self._weight.numel()
+
+    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+        """pieces x digits x R x D numbers; summed over the pieces, the products of byte planes (int8, P x R x K)."""
+        if self.device == "cpu":
+            return torch._int_mm(planes.flatten(0, 1), self._weight).view(*planes.shape[:2], -1).numpy()[None]
+        padded = [padded_for_cuda(plane.to(self.device), CUDA_ROWS) for plane in planes]
+        products = [torch._int_mm(plane, self._weight)[: planes.shape[1], : self._outputs] for plane in padded]
+        return torch.stack(products).cpu().numpy()[None]
+
+
+class PrepackedProduct:
+    """oneDNN's product of unsigned bytes with a weight that it packed once: uses AMX, and reads few rows' weight once.
+
+    It returns float32, so the inputs are cut into pieces whose sums, by the norms of the weight's columns, stay below 2^24.
+    """
+
+    name = "prepacked"
+    step = 8
+
+    def __init__(self, weight: np.ndarray, device: str = "cpu"):
+        outputs = weight.shape[1]
+        self._cuts = _exact_cuts(weight)
+        edges = zip([0, *self._cuts[:-1]], self._cuts, strict=True)
+        self._weights = [_prepacked(weight[first:last]) for first, last in edges]
+        self._scale, self._zero = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int64)
+        self._size = weight.size
+
+    def operations(self, planes: int, rows: int) -> int:
+        """As of Int8Product."""
+        return 2 * planes * rows * self._size
+
+    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+        """As of Int8Product."""
+        unsigned = planes.flatten(0, 1).view(torch.uint8).bitwise_xor(_LARGEST_DIGIT)  # with 128 for zero
+        parts = unsigned.tensor_split(self._cuts[:-1], dim=1)
+        products = [self._multiply(part, weight) for part, weight in zip(parts, self._weights, strict=True)]
+        joined = products[0][None] if len(products) == 1 else torch.stack(products)
+        return joined.view(len(products), *planes.shape[:2], -1).numpy()
+
+    def _multiply(self, part: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        arguments = 1.0, _LARGEST_DIGIT, weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
+        return torch.ops.onednn.qlinear_pointwise(part.contiguous(), *arguments)
+
+
+class Float64Product:
+    """float64, three planes at once: 24-bit values times 8 bits, exact for up to 2^21 inputs, on any CPU."""
+
+    name = "float64"
+    step = 24
+
+    def __init__(self, weight: np.ndarray, device: str = "cpu"):
+        self._weight = torch.from_numpy(weight.astype(np.float64))
+
+    def operations(self, planes: int, rows: int) -> int:
+        """None: nothing is multiplied as int8."""
+        return 0
+
+    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+        """As of Int8Product, with a digit for each three planes."""
+        joined = [_joined(planes[i : i + _FLOAT_PLANES]) @ self._weight for i in range(0, len(planes), _FLOAT_PLANES)]
+        return torch.stack(joined).numpy()[None]
+
+
+def _joined(planes: torch.Tensor) -> torch.Tensor:
+    """float64 value of up to three byte planes."""
+    return sum(plane.to(torch.float64) * 256.0**i for i, plane in enumerate(planes))
+
+
+KERNELS = {kind.name: kind for kind in (PrepackedProduct, Int8Product, Float64Product)}
+
+
+def _exact_cuts(weight: np.ndarray) -> list[int]:
+    """Where to end each piece of inputs, so that no sum of digits times weights reaches 2^24; the last end is K."""
+    most, cuts = (_FLOAT32_LIMIT - 1) // _LARGEST_DIGIT, [0]
+    while cuts[-1] < len(weight):
+        sums = np.cumsum(np.abs(weight[cuts[-1] :].astype(np.int32)), axis=0, dtype=np.int64).max(axis=1)
+        cuts.append(cuts[-1] + max(1, int(np.searchsorted(sums, most, side="right"))))
+    return cuts[1:]
+
+
+def _prepacked(piece: np.ndarray) -> torch.Tensor:
+    return torch.ops.onednn.qlinear_prepack(torch.from_numpy(np.ascontiguousarray(piece.T)), None)
+
+
+def padded_for_cuda(matrix: torch.Tensor, least_rows: int = 0) -> torch.Tensor:
+    """The matrix with zeros up to sizes that `torch._int_mm` takes on CUDA: multiples of 8; `least_rows` for a left factor."""
+    rows, columns = (-(-size // _CUDA_MULTIPLE) * _CUDA_MULTIPLE for size in matrix.shape)
+    padded = matrix.new_zeros((max(rows, least_rows), columns))
+    padded[: matrix.shape[0], : matrix.shape[1]] = matrix
+    return padded
+
+
+@cache
+def fastest_kernel() -> str:
+    """Name of the kernel that is exact on extreme values here and fastest on a batch and on a single token; logged once."""
+    times = {name: _timed(kind) for name, kind in KERNELS.items() if name != "float64" and is_exact(kind)}
+    if not times:
+        log.info("int8 products: none that is exact on this CPU, float64 instead")
+        return "float64"
+    least = [min(values) for values in zip(*times.values(), strict=True)]
+    name = min(times, key=lambda n: sum(t / best for t, best in zip(times[n], least, strict=True)))
+    log.info("int8 products: %s", name)
+    return name
+
+
+def is_exact(kind: type) -> bool:
+    """Whether a kernel multiplies extreme digits and weights, where saturating sums would show, to the very integers."""
+    for inputs in (1, 63, 2048, 5000):
+        for digit, entry in ((-128, -128), (-128, 127), (127, 127), (127, -128)):
+            planes, weight = np.full((1, 3, inputs), digit, np.int8), np.full((inputs, 33), entry, np.int8)
+            planes[0, 1, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
+            truth = planes.astype(np.int64) @ weight.astype(np.int64)
+            try:
+                pieces = kind(weight)(torch.from_numpy(planes))
+            except (RuntimeError, AttributeError):  # this build of torch does not have it
+                return False
+            if not np.array_equal(pieces.astype(np.int64).sum(axis=0), truth):
+                return False
+    return True
+
+
+def _timed(kind: type) -> list[float]:
+    """Least seconds of a product of each shape of _TIMED."""
+    generator, times = np.random.Generator(np.random.PCG64(0)), []
+    for planes, rows, inputs, outputs in _TIMED:
+        product = kind(generator.integers(-100, 100, (inputs, outputs)).astype(np.int8))
+        digits = torch.from_numpy(generator.integers(-128, 128, (planes, rows, inputs)).astype(np.int8))
+        seconds = []
+        for _ in range(_REPEATS):
+            start = time.perf_counter()
+            product(digits)
+            seconds.append(time.perf_counter() - start)
+        times.append(min(seconds))
+    return times
