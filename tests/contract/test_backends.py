@@ -22,7 +22,8 @@ def integers(seed, shape, bits):
 def parties(name, weight, bits):
     backend = load(name)
     plan = backend.plan(weight, activation_bits=bits)
-    return backend, plan, backend.client(plan, shared_keys(name, backend, plan)), backend.server(plan, weight)
+    client = backend.client(plan, shared_keys(name, backend, plan)).prepare(weight)
+    return backend, plan, client, backend.server(plan, weight)
 
 
 _KEYS = {}

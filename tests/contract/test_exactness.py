@@ -45,7 +45,7 @@ def test_no_value_differs_from_int64(checked_values, capsys):
         weight = matrix(generator, generator.choice(["random", *PATTERNS[:3]]), (inputs, outputs), weight_bits)
         x = matrix(generator, pattern, (rows, inputs), activation_bits)
         plan = backend.plan(weight, activation_bits)
-        client, server = backend.client(plan), backend.server(plan, weight)
+        client, server = backend.client(plan).prepare(weight), backend.server(plan, weight)
         y = client.decrypt(server.matmul(client.encrypt(x)))
         wrong = int((y != exact(x, weight)).sum())
         assert wrong == 0, (*setting, rows, inputs, outputs, wrong)

@@ -23,7 +23,7 @@ def integers(seed, shape, bits):
 def parties(weight, activation_bits, name="packed", **options):
     backend = load(name, **options)
     plan = backend.plan(weight, activation_bits)
-    return plan, backend.client(plan), backend.server(plan, weight)
+    return plan, backend.client(plan).prepare(weight), backend.server(plan, weight)
 
 
 def assert_exact(x, weight, activation_bits, **options):
@@ -120,7 +120,7 @@ def test_the_widest_products_take_the_larger_ring_and_are_exact():
 @pytest.mark.parametrize("kernel", ["int8", "float64"])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_both_kernels_of_the_server_give_the_same_answer(kernel, bits, monkeypatch):
-    monkeypatch.setattr("private_lora.backends.packed.exact.int8_is_fast", lambda: kernel == "int8")
+    monkeypatch.setattr("private_lora.backends.packed.session.fastest_kernel", lambda: kernel)
     x, weight = integers(0, (20, 100), bits), integers(1, (100, 40), bits)
     _, client, server = parties(weight, bits)
     assert server._product.kernel == kernel

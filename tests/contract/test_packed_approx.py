@@ -22,7 +22,7 @@ def product(x, weight):
 def answered(name, plan_weight, x, bits, log2_q, **options):
     backend = load(name, log2_q=log2_q, **options)
     plan = backend.plan(plan_weight, bits)
-    client, server = backend.client(plan), backend.server(plan, plan_weight)
+    client, server = backend.client(plan).prepare(plan_weight), backend.server(plan, plan_weight)
     return plan, client.decrypt(server.matmul(client.encrypt(x)))
 
 

@@ -17,7 +17,7 @@ def integers(seed, shape):
 def messages(name="packed"):
     weight, backend = integers(1, (40, 7)), load(name)
     plan = backend.plan(weight, 8)
-    client, server = backend.client(plan), backend.server(plan, weight)
+    client, server = backend.client(plan).prepare(weight), backend.server(plan, weight)
     question = client.encrypt(integers(0, (3, 40)))
     return backend, client, server, {"question": question.to_bytes(), "answer": server.matmul(question).to_bytes()}
 

@@ -118,7 +118,7 @@ def asker_of(runnings, asking=None, patience=None):
     server = place.server(backend, plan, weight)
     try:
         workers.connect(SETTINGS, place._expected)
-        yield Asker(place, backend.client(plan), server, weight.values)
+        yield Asker(place, backend.client(plan).prepare(weight.values), server, weight.values)
     finally:
         place.close()
 

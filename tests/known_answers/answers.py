@@ -238,7 +238,7 @@ def exchange(name: str):
     with one_thread(), fixed_randomness():
         backend = names.load(backend_name, **options)
         plan = backend.plan(weight, bits)
-        client, server = backend.client(plan), backend.server(plan, weight)
+        client, server = backend.client(plan).prepare(weight), backend.server(plan, weight)
         question = client.encrypt(x)
         asked = question.to_bytes()
         # A server sees bytes, and so does a client.

@@ -1,8 +1,7 @@
 """The contract of a backend: client.encrypt -> server.matmul -> client.decrypt, on signed integers.
 
     plan = backend.plan(weight_int, activation_bits=8)
-    client, server = backend.client(plan), backend.server(plan, weight_int)
-    client.prepare(weight_int)                                    # the public weight, looked at once
+    client, server = backend.client(plan).prepare(weight_int), backend.server(plan, weight_int)
     y = client.decrypt(server.matmul(client.encrypt(x_int)))      # T x K integers -> T x D, int64
 
 Only the client object has keys. The server object is made from the plan and the public weight alone; what it needs from
@@ -153,8 +152,12 @@ class Client(ABC):
         self.counters = Counters()
         self.offline = Offline()
 
-    def prepare(self, weight: np.ndarray) -> None:  # noqa: B027 - most clients need nothing of the weight
-        """Look once at the public weight that answers will be products with, before the first question; it is not kept."""
+    def prepare(self, weight: np.ndarray) -> Client:
+        """This client, once it has looked at the public weight that answers will be products with; the weight is not kept.
+
+        To be called before the first question. Most clients need nothing of the weight.
+        """
+        return self
 
     def get_ready(self, question) -> None:  # noqa: B027 - most clients have nothing to do before an answer is there
         """Do what decrypting the answer will need and does not depend on it: while waiting for it, this costs no time."""

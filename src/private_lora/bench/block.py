@@ -179,8 +179,7 @@ def _contender(spec: BlockSpec, tally: Tally, operands: Operands) -> Callable[[]
         plan = backend.plan(operands.weight, spec.activation_bits)
     except ValueError as error:
         raise UserError(f"layer of {operands.weight.shape[0]} inputs and {operands.weight.shape[1]} outputs: {error}") from None
-    client = backend.client(plan, tally.keys)
-    client.prepare(operands.weight)
+    client = backend.client(plan, tally.keys).prepare(operands.weight)
     tally.keys, tally.allowed = client.keys, 0.0 if plan.exact else 8 * plan.noise_std
     if not plan.exact and not BACKENDS[name].quantized:
         tally.allowed = FLOAT32_ERROR * operands.bound

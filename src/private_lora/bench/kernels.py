@@ -39,8 +39,7 @@ def compile_kernels() -> float:
 def _product(backend, x: np.ndarray, weight: np.ndarray, bits: int) -> None:
     """A product in process, and one whose answer comes as bytes and is checked, as over a network."""
     plan = backend.plan(weight, bits)
-    client, server = backend.client(plan), backend.server(plan, weight)
-    client.prepare(weight)
+    client, server = backend.client(plan).prepare(weight), backend.server(plan, weight)
     client.decrypt(server.matmul(client.encrypt(x)))
     answer = server.matmul(backend.ciphertext_from_bytes(client.encrypt(x).to_bytes()))
     y = client.decrypt(backend.ciphertext_from_bytes(answer.to_bytes()))

@@ -29,8 +29,7 @@ def layer(spec: LayerSpec, out: Path) -> None:
     backend = load(spec.backend, device=spec.device, **spec.backend_options)
     plan = backend.plan(weight, spec.activation_bits)
     watch = Stopwatch()
-    client = backend.client(plan)
-    client.prepare(weight)
+    client = backend.client(plan).prepare(weight)
     setup = {"key_generation_time_s": watch.lap()}
     server = backend.server(plan, weight)
     setup["weight_setup_time_s"] = watch.lap()

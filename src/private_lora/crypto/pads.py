@@ -155,9 +155,7 @@ def _multiply_add(block, spectrum, is_first, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _masked_errors_tile(
-    digits, errors, spectra, low_planes, dropped, kept, block, work, low, high, column, root_re, root_im
-):
+def _masked_errors_tile(digits, errors, spectra, low_planes, dropped, kept, block, work, low, high, column, root_re, root_im):
     """Columns column.. of `low` and `high`, from the mask's digits (planes x N LANES) and errors (slots LANES)."""
     secrets, rank, size = spectra.shape[0], spectra.shape[1], block.size
     for part in range(work.shape[0]):

@@ -151,9 +151,7 @@ def rounding_variance(bits: int, common_bits: int = 0) -> float:
 
 
 @cache
-def choose_exact(
-    bound: int, column_norm: float, failure_log2: float, table: str, common_bits: int = 0
-) -> PackedParameters:
+def choose_exact(bound: int, column_norm: float, failure_log2: float, table: str, common_bits: int = 0) -> PackedParameters:
     """Smallest ring, then fewest byte planes, then smallest Q, then shortest answer, with failures rarer than 2^failure_log2.
 
     bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises ValueError, one sentence, if nothing fits.

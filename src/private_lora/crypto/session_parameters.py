@@ -11,7 +11,7 @@ The ring size then changes neither messages nor the server's work.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np

@@ -27,7 +27,7 @@ def parties(name="packed", inputs=40, outputs=7, bits=8):
     weight = integers(1, (inputs, outputs), bits)
     backend = load(name)
     plan = backend.plan(weight, bits)
-    return backend, weight, backend.client(plan), backend.server(plan, weight)
+    return backend, weight, backend.client(plan).prepare(weight), backend.server(plan, weight)
 
 
 def reachable(root):

@@ -48,10 +48,11 @@ class SessionClient(Client):
         self._hint: Hint | None = None
         self._pad: Pad | None = None
 
-    def prepare(self, weight: np.ndarray) -> None:
+    def prepare(self, weight: np.ndarray) -> SessionClient:
         digits = weight_digits(weight, self.plan.weight_bits)
         self._mask_key = self.keys.masks.key(product_identity(digits, self.parameters))
         self._hint = self.keys.hints.get(digits, self._mask_key, self.parameters)
+        return self
 
     def encrypt(self, x: np.ndarray) -> SessionQuestion:
         check_activations(self.plan, x)
