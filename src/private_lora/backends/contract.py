@@ -71,10 +71,15 @@ class Counters:
 
 @dataclass
 class Offline:
-    """What a client computed that no data goes into: seconds, for so many rows, of which a question uses its own."""
+    """What a client computed that no data goes into: seconds for encrypting and for decrypting `rows` rows, used or not."""
 
-    seconds: float = 0.0
+    encrypt_s: float = 0.0
+    decrypt_s: float = 0.0
     rows: int = 0
+
+    def since(self, before: Offline) -> Offline:
+        """What came on top."""
+        return Offline(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
 
 
 def integer_bits(values: np.ndarray) -> int:
@@ -130,6 +135,10 @@ class Backend(ABC):
     @abstractmethod
     def server(self, plan: Plan, weight: np.ndarray) -> Server:
         """The worker's side, which holds the weight and no secret."""
+
+    def metrics(self, keys) -> dict[str, tuple[float, str]]:
+        """Value and unit, by the result schema's names, of what the clients with these keys keep; most keep nothing."""
+        return {}
 
     def start_step(self, step: int) -> None:  # noqa: B027 - most backends have nothing to do
         """Told at the start of each training step, so that simulated randomness is a function of the step."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from argparse import BooleanOptionalAction
 from functools import partial
 from pathlib import Path
 
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
+from private_lora.specs.options import HINTS_VARIABLE
 from private_lora.specs.worker import WorkerSpec
 
 # Flags of `worker` that are limits: field, factor to the field's unit, help.
@@ -50,6 +52,9 @@ def add_workers(parser) -> None:
     )
     parser.add_argument("--rows-per-question", type=int, help="send so many rows at a time, spread over a layer's workers")
     parser.add_argument("--deadline-s", type=float, default=600.0, help="longest wait for one answer")
+    parser.add_argument(
+        "--hints", type=Path, help="directory where hints (products of a session's masks with weights) are kept; default: memory"
+    )
     parser.add_argument("--patience-s", type=float, default=300.0, help="how long to look for a worker before the run stops")
 
 
@@ -69,7 +74,9 @@ def add_health(parser) -> None:
 
 
 def place_of(args):
-    """The `RemotePlace` that the arguments of `finetune` ask for; None without workers."""
+    """The `RemotePlace` that the arguments of `finetune` ask for; None without workers. Hints are kept where they say."""
+    if args.hints is not None:
+        os.environ[HINTS_VARIABLE] = str(args.hints)
     if not args.workers:
         return None
     from private_lora.core.errors import UserError

@@ -42,13 +42,13 @@ class Int8Product:
             rows = max(-(-rows // _CUDA_MULTIPLE) * _CUDA_MULTIPLE, CUDA_ROWS)
         return 2 * planes * rows * self._weight.numel()
 
-    def __call__(self, planes: torch.Tensor) -> np.ndarray:
-        """pieces x digits x R x D numbers; summed over the pieces, the products of byte planes (int8, P x R x K)."""
+    def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
+        """Matrices (digits x R x D) whose sum is the product of each byte plane (int8, P x R x K) with the weight."""
         if self.device == "cpu":
-            return torch._int_mm(planes.flatten(0, 1), self._weight).view(*planes.shape[:2], -1).numpy()[None]
+            return (torch._int_mm(planes.flatten(0, 1), self._weight).view(*planes.shape[:2], -1).numpy(),)
         padded = [padded_for_cuda(plane.to(self.device), CUDA_ROWS) for plane in planes]
         products = [torch._int_mm(plane, self._weight)[: planes.shape[1], : self._outputs] for plane in padded]
-        return torch.stack(products).cpu().numpy()[None]
+        return (torch.stack(products).cpu().numpy(),)
 
 
 class PrepackedProduct:
@@ -62,9 +62,9 @@ class PrepackedProduct:
 
     def __init__(self, weight: np.ndarray, device: str = "cpu"):
         outputs = weight.shape[1]
-        self._cuts = _exact_cuts(weight)
-        edges = zip([0, *self._cuts[:-1]], self._cuts, strict=True)
-        self._weights = [_prepacked(weight[first:last]) for first, last in edges]
+        cuts = _exact_cuts(weight)
+        self._parts = [slice(first, last) for first, last in zip([0, *cuts[:-1]], cuts, strict=True)]
+        self._weights = [_prepacked(weight[part]) for part in self._parts]
         self._scale, self._zero = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int64)
         self._size = weight.size
 
@@ -72,17 +72,16 @@ class PrepackedProduct:
         """As of Int8Product."""
         return 2 * planes * rows * self._size
 
-    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+    def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """As of Int8Product."""
-        unsigned = planes.flatten(0, 1).view(torch.uint8).bitwise_xor(_LARGEST_DIGIT)  # with 128 for zero
-        parts = unsigned.tensor_split(self._cuts[:-1], dim=1)
-        products = [self._multiply(part, weight) for part, weight in zip(parts, self._weights, strict=True)]
-        joined = products[0][None] if len(products) == 1 else torch.stack(products)
-        return joined.view(len(products), *planes.shape[:2], -1).numpy()
+        rows = planes.flatten(0, 1).view(torch.uint8)
+        products = (self._multiply(rows[:, p], w) for p, w in zip(self._parts, self._weights, strict=True))
+        return tuple(product.view(*planes.shape[:2], -1).numpy() for product in products)
 
-    def _multiply(self, part: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _multiply(self, digits: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        unsigned = digits.bitwise_xor(_LARGEST_DIGIT)  # with 128 for zero
         arguments = 1.0, _LARGEST_DIGIT, weight, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], ""
-        return torch.ops.onednn.qlinear_pointwise(part.contiguous(), *arguments)
+        return torch.ops.onednn.qlinear_pointwise(unsigned, *arguments)
 
 
 class Float64Product:
@@ -98,10 +97,10 @@ class Float64Product:
         """None: nothing is multiplied as int8."""
         return 0
 
-    def __call__(self, planes: torch.Tensor) -> np.ndarray:
+    def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """As of Int8Product, with a digit for each three planes."""
         joined = [_joined(planes[i : i + _FLOAT_PLANES]) @ self._weight for i in range(0, len(planes), _FLOAT_PLANES)]
-        return torch.stack(joined).numpy()[None]
+        return (torch.stack(joined).numpy(),)
 
 
 def _joined(planes: torch.Tensor) -> torch.Tensor:
@@ -157,7 +156,7 @@ def is_exact(kind: type) -> bool:
                 pieces = kind(weight)(torch.from_numpy(planes))
             except (RuntimeError, AttributeError):  # this build of torch does not have it
                 return False
-            if not np.array_equal(pieces.astype(np.int64).sum(axis=0), truth):
+            if not np.array_equal(sum(piece.astype(np.int64) for piece in pieces), truth):
                 return False
     return True
 

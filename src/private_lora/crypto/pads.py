@@ -1,10 +1,10 @@
 """Pads: what a question under a session's mask needs and does not depend on the data, a s + e and (A W) s.
 
-A pad has slots, one for a token. Each is used once: a row of a question takes a slot's A s + e up and adds its message; the slot's
-(A W) s waits for the answer. So one RLWE sample is revealed in parts, and a batch of 128 rows pays for 128 slots.
+A pad has slots, one for a token. Each is used once: a row of a question takes a slot's A s + e up and adds its message; the
+slot's (A W) s waits for the answer. So one RLWE sample is revealed in parts, and a batch of 128 rows pays for 128 slots.
 
-The N coefficients of a column of A, or of A W, are r = N / SLOTS polynomials of SLOTS coefficients each, a row of module-RLWE of
-rank r: A and A W are the same integers whatever r is, since the server multiplies coefficient by coefficient. Dimension and
+The N coefficients of a column of A, or of A W, are r = N / SLOTS polynomials of SLOTS coefficients each, a row of module-RLWE
+of rank r: A and A W are the same integers whatever r is, since the server multiplies coefficient by coefficient. Dimension and
 estimate are those of N; a secret (r polynomials) makes a pad of SLOTS slots, which bounds the memory.
 """
 

@@ -83,7 +83,8 @@ class PlaneProduct:
         for i, block in enumerate(self._blocks):
             products = block(planes)
             self.int8_operations += block.operations(count, rows)
-            arguments = products, block.step, shift, out.bits, out.rows, top, i * _BLOCK_COLUMNS, products.shape[3], out.data
+            left, width = i * _BLOCK_COLUMNS, products[0].shape[2]
+            arguments = products, block.step, shift, out.bits, out.rows, top, left, width, out.data
             in_ranges(_put_together, rows, *arguments, block=GROUP)
 
 
@@ -113,11 +114,12 @@ def _put_together(start, stop, products, step, shift, bits, total_rows, top, lef
         for row in range(rows):
             values = group[row]
             values[:] = 0
-            for digit in range(products.shape[1] - 1, -1, -1):
+            for digit in range(products[0].shape[0] - 1, -1, -1):
+                source = products[0][digit, first + row, :width]
                 for i in range(width):
-                    values[i] <<= step
-                for piece in range(products.shape[0]):
-                    source = products[piece, digit, first + row, :width]
+                    values[i] = (values[i] << step) + np.int64(source[i])
+                for piece in range(1, len(products)):
+                    source = products[piece][digit, first + row, :width]
                     for i in range(width):
                         values[i] += np.int64(source[i])
             for i in range(width):

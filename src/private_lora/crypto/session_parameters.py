@@ -1,8 +1,8 @@
 """Parameters of questions under a session's mask: one mask for many secrets, so that a question is a body alone.
 
 (a, a s_1 + e_1, a s_2 + e_2, ...) is RLWE with many secrets (SimplePIR, ePrint 2022/949, corollary C.3; HintlessPIR, 2023/1733,
-lemma 11): a hybrid over them costs log2 of their number in bits. The caps on log2 Q are lowered by as much, so that the bound of
-the proof, not only the best known attack, is at 128 bits.
+lemma 11): a hybrid over them costs log2 of their number in bits. The caps on log2 Q are lowered by as much, so that the bound
+of the proof, not only the best known attack, is at 128 bits.
 
 The client knows A W, the *hint*, and keeps its upper `mask_bits`. It subtracts (A W) s by itself, so an answer is a body alone.
 The ring size then changes neither messages nor the server's work.
@@ -42,8 +42,8 @@ _SHORT_PHASE_BITS = 32
 def session_caps(table: str) -> dict[int, int]:
     """Largest log2 Q by ring size that leaves 128 bits after a hybrid over 2^SECRETS_LOG2 secrets.
 
-    Bits are taken to be inversely proportional to log2 Q. That is below the published rows for 192 and 256 bits, so the caps err
-    on the safe side.
+    Bits are taken to be inversely proportional to log2 Q. That is below the published rows for 192 and 256 bits, so the caps
+    err on the safe side.
     """
     return {n: int(cap * SECURITY_BITS / (SECURITY_BITS + SECRETS_LOG2)) for n, cap in security_caps(table).items()}
 
@@ -97,9 +97,10 @@ class SessionParameters(PackedParameters):
 def choose_session_exact(
     bound: int, column_norm: float, failure_log2: float, table: str, common_bits: int = 0
 ) -> SessionParameters:
-    """Smallest ring, then fewest byte planes, then fewest bits up and down, then smallest Q, failures rarer than 2^failure_log2.
+    """Smallest ring, then fewest byte planes, then fewest bits up and down, then smallest Q.
 
-    bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises ValueError, one sentence, if nothing fits.
+    Failures are rarer than 2^failure_log2. bound: largest |output|. column_norm: largest L2 norm of a weight column. Raises
+    ValueError, one sentence, if nothing fits.
     """
     for ring_size, cap in session_caps(table).items():
         found = [

@@ -9,6 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from private_lora.specs.fields import Log2Probability, NotNegative, Quantity
 
 
+HINTS_VARIABLE = "PRIVATE_LORA_HINTS"
+"""Environment variable: directory where `packed` keeps hints, and the seed of their masks, for the next run."""
+
+
 class NoOptions(BaseModel):
     """None at all; base of the others, which refuse what they do not know."""
 

@@ -68,6 +68,7 @@ class RemoteProduct:
         timings.decrypt_s += product.decrypt_s
         timings.wait_s += product.wait_s
         timings.verify_s += product.verify_s
+        timings.offline_s += product.offline.encrypt_s + product.offline.decrypt_s
         timings.remote_rows += len(x)
         return product.y
 

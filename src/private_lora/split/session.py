@@ -28,7 +28,8 @@ class Timings:
     """Seconds spent in each operation of the remote products of a run, and what was seen on the way.
 
     matmul_s: the servers' own time. wait_s: how long the client waited for them. verify_s: its check of answers.
-    check_s: in comparing approximate answers with the exact product, which is no part of the protocol.
+    offline_s: what of encrypt_s and decrypt_s no data went into. check_s: in comparing approximate answers with the exact
+    product, which is no part of the protocol.
     """
 
     quantize_s: float = 0.0
@@ -37,6 +38,7 @@ class Timings:
     decrypt_s: float = 0.0
     wait_s: float = 0.0
     verify_s: float = 0.0
+    offline_s: float = 0.0
     check_s: float = 0.0
     remote_rows: int = 0
     backward_rows: int = 0

@@ -133,6 +133,10 @@ def _add_session_rows(session, add) -> None:
     add("encrypt_time_s", timings.encrypt_s, "s")
     add("matmul_time_s", timings.matmul_s, "s")
     add("decrypt_time_s", timings.decrypt_s, "s")
+    if timings.offline_s:
+        add("offline_time_s", timings.offline_s, "s")
+    for metric, (value, unit) in session.backend.metrics(session.keys).items():
+        add(metric, value, unit)
     if timings.backward_rows:
         add("zero_gradient_rows", timings.zero_backward_rows / timings.backward_rows, "fraction")
     if session.products:

@@ -1,8 +1,8 @@
 """`packed`: token-packed RLWE, exact. An encrypted product is a few int8 matrix products, and equals `integer` bit for bit.
 
-With `mask: session`, the default, one public mask stands for many questions (`session`). With `mask: fresh`, here, keys are made for
-one question and forgotten with its answer: the client draws mask seed, secrets and error seed inside `encrypt`. Either way a pair of
-mask and secret never occurs twice, and nothing about an answer changes what the client does next.
+With `mask: session`, the default, one public mask stands for many questions (`session`). With `mask: fresh`, here, keys are
+made for one question and forgotten with its answer: the client draws mask seed, secrets and error seed inside `encrypt`.
+Either way a pair of mask and secret never occurs twice, and nothing about an answer changes what the client does next.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
 from private_lora.crypto.sampling import fresh_seed
 from private_lora.crypto.session_parameters import SessionParameters, choose_session_exact
+from private_lora.specs.options import HINTS_VARIABLE
 
 LARGEST_WEIGHT_BITS = 16
 
@@ -43,8 +44,8 @@ LARGEST_WEIGHT_BITS = 16
 class WeightNorms:
     """Public facts about an integer weight (as int8 digits, K x D or K x 2D) that parameters are chosen from.
 
-    l1, l2: largest norms of a column. largest: |entry|. digits: 1, or 2 for weights of more than 8 bits. common_bits: log2 of the
-    largest power of two that divides all of some column that is not zero.
+    l1, l2: largest norms of a column. largest: |entry|. digits: 1, or 2 for weights of more than 8 bits. common_bits: log2 of
+    the largest power of two that divides all of some column that is not zero.
     """
 
     l1: int
@@ -78,12 +79,11 @@ class PackedBackend(Backend):
     """`device` is the server's: with "cuda" it multiplies on the GPU. The client's work is done on the CPU.
 
     failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: table of caps on log2 Q,
-    `classical` or `quantum`. mask: `session` or `fresh`. hints_in: directory where hints, and the seed of their masks, outlive the
-    process; None: memory.
+    `classical` or `quantum`. mask: `session` or `fresh`. The environment variable HINTS_VARIABLE names the directory where hints,
+    and the seed of their masks, outlive the process; they are in memory without it.
     """
 
     name = "packed"
-    hints_in: Path | None = None
 
     def __init__(
         self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = "classical", mask: str = "session"
@@ -108,7 +108,8 @@ class PackedBackend(Backend):
         )
 
     def client(self, plan: Plan, keys: PackedKeys | None = None) -> PackedClient | SessionClient:
-        keys = keys or PackedKeys(self.hints_in)
+        directory = os.environ.get(HINTS_VARIABLE)
+        keys = keys or PackedKeys(Path(directory) if directory else None)
         if plan.parameters["mask"] == "session":
             return self._session_client(plan, keys, parameters_of(plan))
         return self._fresh_client(plan, keys)
@@ -122,6 +123,17 @@ class PackedBackend(Backend):
         if plan.parameters["mask"] == "session":
             return SessionServer(plan, weight, parameters_of(plan), self.device)
         return PackedServer(plan, weight, self.device)
+
+    def metrics(self, keys: PackedKeys) -> dict[str, tuple[float, str]]:
+        if self.mask != "session" or keys is None:
+            return {}
+        hints = keys.hints
+        return {
+            "hint_bytes": (hints.bytes, "B"),
+            "hints_made": (hints.made, ""),
+            "hint_time_s": (hints.seconds, "s"),
+            "secrets_under_one_mask": (keys.masks.most_used, ""),
+        }
 
     def ciphertext_from_bytes(self, data: bytes):
         return message_from_bytes(data)
@@ -149,7 +161,7 @@ class OneTimeKey:
 
 
 class PackedKeys:
-    """What the clients of a run share: keys of questions that wait for their answer, by question id; masks and hints of a session.
+    """What the clients of a run share: keys of open questions, by question id, and a session's masks and hints.
 
     hints_in: directory where masks and hints outlive the process; None: memory.
     """

@@ -1,7 +1,7 @@
 """Hints: A W modulo Q of a session's mask and a public weight, computed by the client itself, so that nobody is trusted for it.
 
-Checking a foreign hint on rounded residues would be unsound: an error of half the modulus passes half the time. In memory, or in a
-file for each product that the next run maps into memory; a damaged tile is noticed when it is first used.
+Checking a foreign hint on rounded residues would be unsound: an error of half the modulus passes half the time. In memory, or
+in a file for each product that the next run maps into memory; a damaged tile is noticed when it is first used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,10 +70,13 @@ def compute(weight: np.ndarray, mask_key: bytes, parameters: SessionParameters) 
 
 
 class HintStore:
-    """Hints of one session, in a directory or in memory. bytes: of all that were asked for; made: how many were computed."""
+    """Hints of one session, in a directory or in memory.
+
+    bytes: of all that were asked for. made, seconds: how many were computed, and how long that took.
+    """
 
     def __init__(self, directory: Path | None):
-        self._directory, self.bytes, self.made = directory, 0, 0
+        self._directory, self.bytes, self.made, self.seconds = directory, 0, 0, 0.0
 
     def get(self, weight: np.ndarray, mask_key: bytes, parameters: SessionParameters) -> Hint:
         """The hint of a weight (int8, K x D) and mask: found, or computed and kept.
@@ -84,24 +88,28 @@ class HintStore:
         self.bytes += size
         if self._directory is None:
             self._check_memory()
-            self.made += 1
-            return Hint(compute(weight, mask_key, parameters).data, columns)
+            return Hint(self._made(weight, mask_key, parameters), columns)
         identity = hashlib.sha256(mask_key + json.dumps(asdict(parameters), sort_keys=True).encode()).hexdigest()
         path = self._directory / f"{identity[:32]}.hint"
         found = _read(path, identity, columns, size)
         if found is None:
             _check_disk(self._directory, size)
-            self.made += 1
-            _write(path, identity, compute(weight, mask_key, parameters).data)
+            _write(path, identity, self._made(weight, mask_key, parameters))
             found = _read(path, identity, columns, size)
         return found
+
+    def _made(self, weight: np.ndarray, mask_key: bytes, parameters: SessionParameters) -> np.ndarray:
+        start = time.perf_counter()
+        tiles = compute(weight, mask_key, parameters).data
+        self.made, self.seconds = self.made + 1, self.seconds + time.perf_counter() - start
+        return tiles
 
     def _check_memory(self) -> None:
         most = MEMORY_SHARE * physical_memory_bytes()
         if self.bytes > most:
             raise UserError(
-                f"hints of this model's layers take more than {most / 1e9:.1f} GB, {MEMORY_SHARE:.0%} of this machine's memory: "
-                "keep them on disk (--hints DIR), or give the backend the option mask: fresh"
+                f"hints of this model's layers take more than {most / 1e9:.1f} GB, {MEMORY_SHARE:.0%} of this machine's "
+                "memory: keep them on disk (--hints DIR), or give the backend the option mask: fresh"
             )
 
 

@@ -1,8 +1,9 @@
 """The masks of a session: one seed from the operating system, a mask for every product, and how many secrets each has had.
 
-The seed is public: whoever knows it knows the masks. What must not happen is that one mask gets too many secrets, so their number is
-counted, and reserved on disk before a secret is drawn where the seed itself outlives the process. Secrets are drawn afresh from the
-operating system and never kept, so a pair of mask and secret cannot occur twice, whatever is killed, resumed or copied.
+The seed is public: whoever knows it knows the masks. What must not happen is that one mask gets too many secrets, so their
+number is counted, and reserved on disk before a secret is drawn where the seed itself outlives the process. Secrets are drawn
+afresh from the operating system and never kept, so a pair of mask and secret cannot occur twice, whatever is killed, resumed
+or copied.
 """
 
 from __future__ import annotations

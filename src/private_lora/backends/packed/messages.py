@@ -63,7 +63,7 @@ class PackedAnswer:
 
 @dataclass(frozen=True)
 class SessionQuestion:
-    """T encrypted rows of K values under a session's mask. digits: int8, byte planes x T x K, of `upload_bits` bits together."""
+    """T encrypted rows of K values under a session's mask. digits: int8, byte planes x T x K; parameters: bits up, down."""
 
     question_id: bytes
     parameters: tuple[int, int]

@@ -1,14 +1,13 @@
 """The two sides of `packed` under a session's mask: a question is a body alone, and so is its answer.
 
-The client knows A W beforehand (`hints`) and takes one pad slot for each row (`crypto.pads`): what costs time does not depend on the
-data. Nothing about an answer changes what the client does next.
+The client knows A W beforehand (`hints`) and takes one pad slot for each row (`crypto.pads`): what costs time does not depend
+on the data. Nothing about an answer changes what the client does next.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -115,21 +114,18 @@ class SessionClient(Client):
         if self._pad is None:
             secrets = -(-rows // SLOTS)
             self.keys.masks.spend(self._mask_key, secrets)
-            with self._offline(secrets * SLOTS):
-                drawn = fresh_secrets(fresh_seed(), self.parameters.ring_size, secrets * self.parameters.ring_size)
-                self._pad = Pad(self._mask_key, self.plan.inputs, drawn, self.parameters)
+            start = time.perf_counter()
+            drawn = fresh_secrets(fresh_seed(), self.parameters.ring_size, secrets * self.parameters.ring_size)
+            self._pad = Pad(self._mask_key, self.plan.inputs, drawn, self.parameters)
+            self.offline.encrypt_s += time.perf_counter() - start
+            self.offline.rows += secrets * SLOTS
         return self._pad
 
     def _phase(self, pad: Pad) -> np.ndarray:
-        with self._offline(0):
-            return pad.phase(self._hint, self.parameters)
-
-    @contextmanager
-    def _offline(self, rows: int):
         start = time.perf_counter()
-        yield
-        self.offline.seconds += time.perf_counter() - start
-        self.offline.rows += rows
+        phase = pad.phase(self._hint, self.parameters)
+        self.offline.decrypt_s += time.perf_counter() - start
+        return phase
 
     def _key_of(self, message: SessionAnswer) -> OpenQuestion:
         """What opens an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from private_lora.backends.contract import Backend, Client, Counters, Plan
+from private_lora.backends.contract import Backend, Client, Counters, Offline, Plan
 from private_lora.core.errors import UserError
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.freivalds import AnswerCheck
@@ -87,13 +87,23 @@ class RemotePlace:
 
     def product(self, client: Client, server: RemoteServer, x: np.ndarray) -> TimedProduct:
         """x W (T x D from T x K), cut into questions that are encrypted while earlier ones travel and are multiplied."""
-        tally, waiting, answers = _Tally(), deque(), []
+        tally, waiting, answers, before = _Tally(), deque(), [], replace(client.offline)
         for index, rows in enumerate(self._cut(x)):
             if len(waiting) == self._threads._max_workers:
                 answers.append(self._collect(waiting.popleft(), client, server, tally))
             waiting.append(self._send(index, rows, client, server, tally))
+        for question in waiting:
+            self._get_ready(question, client, tally)
         answers += [self._collect(question, client, server, tally) for question in waiting]
+        tally.offline = client.offline.since(before)
         return tally.product(answers[0] if len(answers) == 1 else np.concatenate(answers))
+
+    @staticmethod
+    def _get_ready(question: _Question, client: Client, tally: _Tally) -> None:
+        """Do beforehand what the answer will need, while it is made."""
+        watch = Stopwatch()
+        client.get_ready(question.message)
+        tally.decrypt_s += watch.lap()
 
     def _cut(self, x: np.ndarray) -> list[np.ndarray]:
         size = self._asking.rows_per_question or len(x)
@@ -182,6 +192,7 @@ class _Tally:
     def __init__(self):
         self.encrypt_s = self.wait_s = self.decrypt_s = self.verify_s = self.matmul_s = 0.0
         self.up = self.down = self.operations = 0
+        self.offline = Offline()
 
     def add(self, work, server: RemoteServer, question_bytes: int, answer_bytes: int) -> None:
         """Count an answer; bytes of ciphertext only of what the worker says it multiplied encrypted."""
@@ -197,4 +208,4 @@ class _Tally:
     def product(self, y: np.ndarray) -> TimedProduct:
         """Everything together."""
         sizes = self.up, self.down, self.operations
-        return TimedProduct(y, self.encrypt_s, self.matmul_s, self.decrypt_s, *sizes, self.wait_s, self.verify_s)
+        return TimedProduct(y, self.encrypt_s, self.matmul_s, self.decrypt_s, *sizes, self.wait_s, self.verify_s, self.offline)
