@@ -53,7 +53,9 @@ def add_workers(parser) -> None:
     parser.add_argument("--rows-per-question", type=int, help="send so many rows at a time, spread over a layer's workers")
     parser.add_argument("--deadline-s", type=float, default=600.0, help="longest wait for one answer")
     parser.add_argument(
-        "--hints", type=Path, help="directory where hints (products of a session's masks with weights) are kept; default: memory"
+        "--hints",
+        type=Path,
+        help="directory where hints (products of a session's masks with weights) are kept; default: memory",
     )
     parser.add_argument("--patience-s", type=float, default=300.0, help="how long to look for a worker before the run stops")
 

@@ -1,8 +1,13 @@
-"""Records of schema version 1 as those of the present one: what stood in `variant` and `unit` in columns of its own."""
+"""Records of earlier schema versions as those of the present one.
+
+From version 1, what stood in `variant` and `unit` gets columns of its own. From version 2, packed backends get the option that they
+had without saying so: a fresh mask for every question.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +17,9 @@ from private_lora.results.recorder import BLANK, write_rows
 from private_lora.results.schema import COLUMNS, SCHEMA_VERSION, options_text
 from private_lora.results.sidecars import read_sidecars
 
+MASKED = ("packed", "packed_approx", "packed_simulated")
+# Stages whose tables name a backend's options by its variant.
+NAMED = ("layer", "block", "full_size")
 KINDS = ("convergence", "loopback", "layer", "block")
 # Columns that schema version 1 did not have.
 ADDED = ("schema_version", "options", "layer", "tokens", "inputs", "outputs", "sample", "note")
@@ -43,13 +51,25 @@ def _present(path: Path, specs: dict[str, dict]) -> list[dict]:
     with open(path, newline="") as handle:
         reader = csv.DictReader(handle)
         columns, rows = tuple(reader.fieldnames or ()), list(reader)
-    if columns == COLUMNS and {row["schema_version"] for row in rows} <= {str(SCHEMA_VERSION)}:
-        return rows
+    if columns == COLUMNS and {row["schema_version"] for row in rows} <= {"2", str(SCHEMA_VERSION)}:
+        return [_with_mask(row) if row["schema_version"] == "2" else row for row in rows]
     if set(columns) != set(COLUMNS) - set(ADDED):
         versions = sorted({row.get("schema_version") or "unknown" for row in rows})
-        raise UserError(f"{path} holds records of schema version {' and '.join(versions)}: only version 1 can be converted")
+        raise UserError(f"{path} holds records of schema version {' and '.join(versions)}: only 1 and 2 can be converted")
     paths = {row["run_id"]: row["unit"] for row in rows if row["metric"] == PATH}
-    return _numbered([_converted(row, specs.get(row["run_id"], {}), paths.get(row["run_id"])) for row in rows])
+    converted = [_converted(row, specs.get(row["run_id"], {}), paths.get(row["run_id"])) for row in rows]
+    return _numbered([_with_mask(row) for row in converted])
+
+
+def _with_mask(row: dict) -> dict:
+    """A row of version 2 in the present one. variant: names it only where rows of one study would not be told apart otherwise."""
+    new = row | {"schema_version": str(SCHEMA_VERSION)}
+    if row["backend"] not in MASKED:
+        return new
+    new["options"] = options_text(json.loads(row["options"] or "{}") | {"mask": "fresh"})
+    if row["stage"] in NAMED:
+        new["variant"] = ", ".join(part for part in (row["variant"], "fresh") if part)
+    return new
 
 
 def _converted(row: dict, spec: dict, path: str | None) -> dict:

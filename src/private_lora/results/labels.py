@@ -50,6 +50,8 @@ def backend_label(row) -> str:
         label += f" {row['quantizer']}"
     if row["device"] not in ("", "cpu"):
         label += f" {row['device']}"
+    if '"mask":"fresh"' in (row.get("options") or "") and "fresh" not in row["variant"]:
+        label += " fresh masks"
     return label + (", reference rows" if row["constant_rows"] == "reference" else "")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from private_lora.core.errors import UserError
 
 # 1: without this column; layer, tokens, inputs and outputs were words of `variant`, and a path was a `unit`.
-SCHEMA_VERSION = 2
+# 2: of the packed backends, whose masks were all fresh, no options said so.
+SCHEMA_VERSION = 3
 
 # variant: what the configuration calls the group and the backend. options: of the backend, as JSON, where it has any. layer,
 # tokens, inputs, outputs: what was multiplied, in a measurement of products. sample: number of a measurement in its run; rows
@@ -58,7 +59,7 @@ def check_schema(path: object, columns: tuple[str, ...], versions: set[str]) -> 
     if "schema_version" in columns and unknown:
         raise UserError(
             f"{path} holds records of schema version {unknown[0] or '(empty)'} and this program reads {SCHEMA_VERSION}: "
-            "read them with the version of the program that wrote them"
+            f"convert older ones with `private-lora convert {directory}`, read newer ones with the program that wrote them"
         )
 
 
