@@ -1,7 +1,7 @@
 """Records of earlier schema versions as those of the present one.
 
-From version 1, what stood in `variant` and `unit` gets columns of its own. From version 2, packed backends get the option that they
-had without saying so: a fresh mask for every question.
+From version 1, what stood in `variant` and `unit` gets columns of its own. From version 2, packed backends get the option
+that they had without saying so: a fresh mask for every question.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _present(path: Path, specs: dict[str, dict]) -> list[dict]:
 
 
 def _with_mask(row: dict) -> dict:
-    """A row of version 2 in the present one. variant: names it only where rows of one study would not be told apart otherwise."""
+    """A row of version 2 in the present one; `variant` names the mask in the stages whose tables go by it."""
     new = row | {"schema_version": str(SCHEMA_VERSION)}
     if row["backend"] not in MASKED:
         return new

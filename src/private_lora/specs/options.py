@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from private_lora.specs.fields import Log2Probability, NotNegative, Quantity
 
-
 HINTS_VARIABLE = "PRIVATE_LORA_HINTS"
 """Environment variable: directory where `packed` keeps hints, and the seed of their masks, for the next run."""
 

@@ -77,16 +77,30 @@ def test_words_of_variant_and_unit_become_columns(old, capsys):
     blocks, layers, trained = (read(old / f"{name}.csv") for name in ("block", "layer", "convergence"))
     shape = ("layer", "tokens", "inputs", "outputs", "variant", "options", "sample")
     assert [tuple(row[name] for name in shape) for row in blocks] == [
-        ("k", "128", "64", "32", "log2 Q 24", '{"log2_q":24}', "0"),
-        ("v", "128", "64", "32", "log2 Q 24", '{"log2_q":24}', "0"),
-        ("q+k+v", "128", "64", "96", "", "", "1"),
-        ("", "", "", "", "log2 Q 24", '{"log2_q":24}', ""),
+        ("k", "128", "64", "32", "log2 Q 24, fresh", '{"log2_q":24,"mask":"fresh"}', "0"),
+        ("v", "128", "64", "32", "log2 Q 24, fresh", '{"log2_q":24,"mask":"fresh"}', "0"),
+        ("q+k+v", "128", "64", "96", "fresh", '{"mask":"fresh"}', "1"),
+        ("", "", "", "", "log2 Q 24, fresh", '{"log2_q":24,"mask":"fresh"}', ""),
         ("", "", "", "", "", "", ""),
     ]
     assert {tuple(row[name] for name in shape[:5]) for row in layers} == {("", "1", "256", "16", "")}
     assert [row["sample"] for row in layers] == ["0", "0", "1", "1", ""]
     assert {row["options"] for row in trained} == {'{"mode":"execute","path":"circuit"}'}
     assert [row["unit"] for row in trained] == ["nats", ""]
+
+
+def test_packed_records_of_version_2_say_that_their_masks_were_fresh(old):
+    convert(old)
+    rows = [
+        row | {"schema_version": "2", "backend": backend, "variant": "", "options": options}
+        for row, (backend, options) in zip(
+            read(old / "block.csv"), [("packed", ""), ("packed_approx", '{"log2_q":24}'), ("glwe", "")], strict=False
+        )
+    ]
+    write(old / "block.csv", rows, COLUMNS)
+    convert(old)
+    found = [(row["schema_version"], row["variant"], row["options"]) for row in read(old / "block.csv")]
+    assert found == [("3", "fresh", '{"mask":"fresh"}'), ("3", "fresh", '{"log2_q":24,"mask":"fresh"}'), ("3", "", "")]
 
 
 def test_everything_else_stays_as_it_was(old):
@@ -124,19 +138,19 @@ def test_readers_of_unconverted_records_say_what_converts_them(old, tmp_path, ca
 
 @pytest.mark.parametrize("columns", [("schema_version", *OLD), COLUMNS, ("x", "y")])
 def test_unknown_versions_are_refused_and_nothing_changes(old, columns, capsys):
-    write(old / "block.csv", [{name: "3" for name in columns}], columns)
+    write(old / "block.csv", [{name: "4" for name in columns}], columns)
     before = {path.name: path.read_bytes() for path in old.iterdir()}
     assert main(["convert", str(old)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "only version 1 can be converted" in line
+    assert "only 1 and 2 can be converted" in line
     assert {path.name: path.read_bytes() for path in old.iterdir()} == before
 
 
 def test_a_later_version_is_not_read(old):
     convert(old)
-    rows = [row | {"schema_version": "3"} for row in read(old / "block.csv")]
+    rows = [row | {"schema_version": "4"} for row in read(old / "block.csv")]
     write(old / "block.csv", rows, COLUMNS)
-    with pytest.raises(UserError, match="holds records of schema version 3 and this program reads 2"):
+    with pytest.raises(UserError, match="holds records of schema version 4 and this program reads 3"):
         _ = Data(old).block
 
 

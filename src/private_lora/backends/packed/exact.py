@@ -79,8 +79,8 @@ class PackedBackend(Backend):
     """`device` is the server's: with "cuda" it multiplies on the GPU. The client's work is done on the CPU.
 
     failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: table of caps on log2 Q,
-    `classical` or `quantum`. mask: `session` or `fresh`. The environment variable HINTS_VARIABLE names the directory where hints,
-    and the seed of their masks, outlive the process; they are in memory without it.
+    `classical` or `quantum`. mask: `session` or `fresh`. Hints, and the seed of their masks, outlive the process in the
+    directory that the environment variable HINTS_VARIABLE names; without it they are in memory.
     """
 
     name = "packed"
