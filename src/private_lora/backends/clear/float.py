@@ -41,7 +41,8 @@ class FloatBackend(ClearBackend):
         exact = bool(activation_bits) and bound <= TYPES[self.dtype].largest
         noise = 0.0 if exact else self._rounding(inputs) * bound
         parameters = {} if self.dtype == "float32" else {"dtype": self.dtype}
-        return Plan(self.name, inputs, outputs, activation_bits, None, bound, exact=exact, noise_std=noise, parameters=parameters)
+        common = self.name, inputs, outputs, activation_bits, None, bound
+        return Plan(*common, exact=exact, noise_std=noise, parameters=parameters)
 
     def _rounding(self, inputs: int) -> float:
         """Worst error of a product of K terms, in units of sum |x||w|: K roundings of float32 sums (Higham, 2002, section 3.1).
