@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import linear, log_softmax
 
 from private_lora.data.encoding import IGNORED
 
@@ -40,10 +39,14 @@ class ChunkedLoss(torch.autograd.Function):
     def forward(ctx, hidden, weight, labels):
         gradient = torch.empty_like(hidden) if hidden.requires_grad else None
         total = hidden.new_zeros((), dtype=torch.float64)
+        # Made once: blocks that come and go leave holes in which the next does not fit.
+        buffers = [hidden.new_empty(min(CHUNK_ROWS, len(hidden)), len(weight)) for _ in range(2)]
         for start in range(0, len(hidden), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             wanted = labels[rows, None]
-            logarithms = log_softmax(linear(hidden[rows], weight), dim=1)
+            logits, logarithms = (buffer[: len(wanted)] for buffer in buffers)
+            torch.mm(hidden[rows], weight.T, out=logits)
+            torch.log_softmax(logits, dim=1, out=logarithms)
             total -= logarithms.gather(1, wanted).sum(dtype=torch.float64)
             if gradient is not None:
                 excess = logarithms.exp_()
