@@ -40,18 +40,16 @@ class ChunkedLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if hidden.requires_grad else None
         total = hidden.new_zeros((), dtype=torch.float64)
         # Made once: blocks that come and go leave holes in which the next does not fit.
-        buffers = [hidden.new_empty(min(CHUNK_ROWS, len(hidden)), len(weight)) for _ in range(2)]
+        buffer = hidden.new_empty(min(CHUNK_ROWS, len(hidden)), len(weight))
         for start in range(0, len(hidden), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             wanted = labels[rows, None]
-            logits, logarithms = (buffer[: len(wanted)] for buffer in buffers)
-            torch.mm(hidden[rows], weight.T, out=logits)
-            torch.log_softmax(logits, dim=1, out=logarithms)
+            logarithms = torch.log_softmax(_product(hidden[rows], weight), dim=1, out=buffer[: len(wanted)])
             total -= logarithms.gather(1, wanted).sum(dtype=torch.float64)
             if gradient is not None:
                 excess = logarithms.exp_()
                 excess.scatter_add_(1, wanted, excess.new_full(wanted.shape, -1.0))
-                torch.mm(excess, weight, out=gradient[rows])
+                gradient[rows] = _product(excess, weight.T)
         ctx.save_for_backward(gradient)
         return (total / len(hidden)).to(hidden.dtype)
 
@@ -59,3 +57,10 @@ class ChunkedLoss(torch.autograd.Function):
     def backward(ctx, outer):
         (gradient,) = ctx.saved_tensors
         return gradient * (outer / len(gradient)), None, None
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x times the transposed weight, float32 by oneDNN: torch's own product is MKL's, half as fast on processors of AMD's."""
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return x @ weight.T
