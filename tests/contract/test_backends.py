@@ -220,3 +220,28 @@ def test_unknown_backend_and_device_are_named_with_what_is_known():
         load("homomorphic_magic")
     with pytest.raises(UserError, match="known are cpu"):
         load("integer", device="cuda")
+
+
+def test_float_in_bfloat16_multiplies_rounded_matrices():
+    import torch
+
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((40, 300), np.float32), rng.standard_normal((300, 20), np.float32)
+    backend = load("float", dtype="bfloat16")
+    plan = backend.plan(weight)
+    client, server = backend.client(plan), backend.server(plan, weight)
+    answer = client.decrypt(server.matmul(client.encrypt(x)))
+    rounded = [torch.from_numpy(matrix).bfloat16().float().numpy() for matrix in (x, weight)]
+    assert answer.dtype == np.float32
+    np.testing.assert_array_equal(answer, torch.from_numpy(answer).bfloat16().float().numpy())
+    np.testing.assert_allclose(answer, rounded[0] @ rounded[1], rtol=2.0**-7, atol=1e-3)
+    assert plan.parameters == {"dtype": "bfloat16"} and load("float").plan(weight).parameters == {}
+
+
+def test_float_in_bfloat16_stays_within_its_plans_error():
+    x, weight = integers(0, (30, 500), 8), integers(1, (500, 20), 8)
+    backend = load("float", dtype="bfloat16")
+    plan = backend.plan(weight, activation_bits=8)
+    answer = backend.client(plan)
+    y = answer.decrypt(backend.server(plan, weight).matmul(answer.encrypt(x)))
+    assert not plan.exact and 0 < np.abs(y - x @ weight).max() <= plan.noise_std

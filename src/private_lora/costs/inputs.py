@@ -37,8 +37,8 @@ RUN_METRICS = (
     "peak_memory_bytes",
     "security_bits",
 )
-RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "device", "machine", "bits", "seed", "status", "basis"]
-RUN_COLUMNS += ["inputs", "steps", "losses", "step_times", *RUN_METRICS]
+RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "options", "device", "machine", "bits", "seed", "status"]
+RUN_COLUMNS += ["basis", "inputs", "steps", "losses", "step_times", *RUN_METRICS]
 
 
 def full_size_runs(convergence: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +50,7 @@ def full_size_runs(convergence: pd.DataFrame) -> pd.DataFrame:
 
 def _run(rows: pd.DataFrame) -> dict:
     first = rows.iloc[0]
-    line = {name: first[name] for name in RUN_COLUMNS[:9] if name in first}
+    line = {name: first[name] for name in RUN_COLUMNS[:10] if name in first}
     line |= {"label": first["model"], "model": first["model"].removesuffix(" (random weights)")}
     line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "basis": first["basis"]}
     line |= {"status": OK if (rows["status"] == OK).all() else "failed"}

@@ -6,6 +6,7 @@ from private_lora.specs.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE,
 from private_lora.specs.descriptors import BackendDescriptor, PlaintextDescriptor, by_name
 from private_lora.specs.options import (
     ConcreteMLOptions,
+    FloatOptions,
     GlweSimulatedOptions,
     PackedApproxOptions,
     PackedOptions,
@@ -13,7 +14,9 @@ from private_lora.specs.options import (
 )
 
 BUILT_IN = (
-    BackendDescriptor("float", "private_lora.backends.clear.float:FloatBackend", "float", BLACK, quantized=False),
+    BackendDescriptor(
+        "float", "private_lora.backends.clear.float:FloatBackend", "float", BLACK, quantized=False, options=FloatOptions
+    ),
     BackendDescriptor("integer", "private_lora.backends.clear.integer:IntegerBackend", "integer", BLUE),
     BackendDescriptor(
         "packed",

@@ -18,6 +18,13 @@ class NoOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
+class FloatOptions(NoOptions):
+    """Of the plain product."""
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """of weights and products; rows and answers are float32"""
+
+
 class PackedOptions(NoOptions):
     """Of token-packed RLWE."""
 

@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from private_lora.core.names import load_object
+from private_lora.crypto.parallel import in_ranges
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
@@ -131,27 +132,32 @@ def concatenate_outputs(weights: list[Quantized]) -> Quantized:
 
 
 def dequantize_product(product: np.ndarray, x: Quantized, weight: OutputTerms) -> np.ndarray:
-    """float32 x W (T x D) from the server's integer product of the shifted integers (T x D, int64).
+    """float32 x W (T x D) from the server's integer product of the shifted integers (T x D, int32 or int64).
 
     The client takes off what the zero points added: sum_k (x - z_x)(w - z_w) = product - z_w sum(x) - z_x sum(w) + K z_x z_w.
     """
+    rows, out = len(product), np.empty(product.shape, np.float32)
     if not x.zero_point.any() and not weight.zero_point.any():
-        return _scale_symmetric(product, x.scale[:, 0], weight.scale[0])
-    row_sums = x.values.sum(axis=1, dtype=np.int64)
-    return _scale_affine(
-        product,
-        row_sums,
-        x.zero_point[:, 0],
-        x.scale[:, 0],
-        weight.column_sums[0] - weight.inputs * weight.zero_point[0],
-        weight.zero_point[0],
-        weight.scale[0],
-    )
+        in_ranges(_scale_symmetric, rows, product, x.scale[:, 0], weight.scale[0], out)
+        return out
+    row_sums = np.empty(rows, np.int64)
+    in_ranges(_sum_rows, rows, x.values, row_sums)
+    activations = row_sums, x.zero_point[:, 0], x.scale[:, 0]
+    corrected_sums = weight.column_sums[0] - weight.inputs * weight.zero_point[0]
+    in_ranges(_scale_affine, rows, product, *activations, corrected_sums, weight.zero_point[0], weight.scale[0], out)
+    return out
 
 
 def value_range(x: np.ndarray) -> tuple[float, float]:
     """Smallest and largest value, as the calibration pass records them."""
     return float(x.min()), float(x.max())
+
+
+def _row_ranges(x):
+    """Smallest and largest value of each row (float32, R each); NaN wherever a row holds one."""
+    low, high = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
+    in_ranges(_find_ranges, len(x), x, low, high)
+    return low, high
 
 
 def _quantize(x, low, high, range_low, range_high, bits, symmetric, constant_rows):
@@ -164,7 +170,7 @@ def _quantize(x, low, high, range_low, range_high, bits, symmetric, constant_row
     scale[degenerate] = np.float32(1)
     if constant_rows == "reference":
         zero_point[degenerate] = _shifted(np.rint(-range_low[degenerate]), bits, symmetric)
-    _round_rows(x, scale, zero_point, bits, symmetric, values)
+    in_ranges(_round_rows, len(x), x, scale, zero_point, bits, symmetric, values)
     if constant_rows != "reference":
         _store_constant_rows(values, scale, zero_point, low, high, constant | degenerate, bits)
     return values, scale, zero_point
@@ -195,30 +201,29 @@ def _store_constant_rows(values, scale, zero_point, low, high, rows, bits) -> No
         zero_point[r] = 0
 
 
-@numba.njit(cache=True)
-def _row_ranges(x):
-    """Smallest and largest value of each row (float32, R); NaN wherever a row holds one."""
-    rows, columns = x.shape
-    low = np.empty(rows, np.float32)
-    high = np.empty(rows, np.float32)
-    for r in range(rows):
+# Kernels take a range of rows and fill their last arguments, so that all threads share the rows; a row is one thread's alone.
+
+
+@numba.njit(nogil=True, cache=True)
+def _find_ranges(start, stop, x, low, high):
+    """Smallest and largest value of each row (float32); NaN wherever a row holds one."""
+    for r in range(start, stop):
         smallest, largest, total = x[r, 0], x[r, 0], np.float32(0)
-        for c in range(columns):
+        for c in range(x.shape[1]):
             value = x[r, c]
             smallest = min(smallest, value)
             largest = max(largest, value)
             total += value * np.float32(0)  # NaN and infinity survive here, and only here
         low[r] = smallest + total
         high[r] = largest + total
-    return low, high
 
 
-@numba.njit(cache=True)
-def _round_rows(x, scale, zero_point, bits, symmetric, values):
+@numba.njit(nogil=True, cache=True)
+def _round_rows(start, stop, x, scale, zero_point, bits, symmetric, values):
     """Fill `values` with clamp(round(x / scale) + zero_point), rounding half to even in float32 as torch does."""
     top = np.float32(2 ** (bits - 1) - 1)
     bottom = -top if symmetric else -top - np.float32(1)
-    for r in range(x.shape[0]):
+    for r in range(start, stop):
         shift = np.float32(2 ** (bits - 1))
         step = scale[r]
         # The reference adds the unsigned zero point in float32 and clamps there; the shift comes last.
@@ -230,20 +235,28 @@ def _round_rows(x, scale, zero_point, bits, symmetric, values):
             values[r, c] = np.int32(min(max(level, bottom), top))
 
 
-@numba.njit(cache=True)
-def _scale_affine(product, row_sums, x_zero, x_scale, corrected_sums, w_zero, w_scale):
-    out = np.empty(product.shape, np.float32)
-    for r in range(product.shape[0]):
+@numba.njit(nogil=True, cache=True)
+def _sum_rows(start, stop, values, sums):
+    """Sums of rows, int64."""
+    for r in range(start, stop):
+        total = np.int64(0)
+        for c in range(values.shape[1]):
+            total += values[r, c]
+        sums[r] = total
+
+
+@numba.njit(nogil=True, cache=True)
+def _scale_affine(start, stop, product, row_sums, x_zero, x_scale, corrected_sums, w_zero, w_scale, out):
+    """Rows of an integer product (int32 or int64), less what zero points added, in units of both scales."""
+    for r in range(start, stop):
         for c in range(product.shape[1]):
             exact = product[r, c] - w_zero[c] * row_sums[r] - x_zero[r] * corrected_sums[c]
             out[r, c] = np.float32(exact) * (x_scale[r] * w_scale[c])
-    return out
 
 
-@numba.njit(cache=True)
-def _scale_symmetric(product, x_scale, w_scale):
-    out = np.empty(product.shape, np.float32)
-    for r in range(product.shape[0]):
+@numba.njit(nogil=True, cache=True)
+def _scale_symmetric(start, stop, product, x_scale, w_scale, out):
+    """The same without zero points."""
+    for r in range(start, stop):
         for c in range(product.shape[1]):
             out[r, c] = np.float32(product[r, c]) * (x_scale[r] * w_scale[c])
-    return out

@@ -7,6 +7,7 @@ from collections import defaultdict
 import torch
 
 from private_lora.data.encoding import IGNORED, Encoded, prompt_ids
+from private_lora.training.head import mean_loss
 
 
 def to_tensors(batch: Encoded) -> dict[str, torch.Tensor]:
@@ -25,11 +26,13 @@ def evaluate_losses(model, encoded: Encoded, batch_size: int, count_padding: boo
     totals, tokens = defaultdict(float), defaultdict(int)
     for start in range(0, len(encoded["input_ids"]), batch_size):
         batch = to_tensors({key: values[start : start + batch_size] for key, values in encoded.items()})
-        output, labels = model(**batch), batch["labels"][:, 1:]
+        labels = batch["labels"][:, 1:]
         labelled = int((labels != IGNORED).sum())
-        totals["loss"] += float(output.loss) * labelled
+        output = model(**batch) if count_padding else None
+        loss = mean_loss(model, batch) if output is None else output.loss
+        totals["loss"] += float(loss) * labelled
         tokens["loss"] += labelled
-        if count_padding:
+        if output is not None:
             texts = labels.masked_fill(batch["attention_mask"][:, 1:] == 0, IGNORED)
             totals["loss_without_padding"] += _summed_loss(output.logits, texts)
             tokens["loss_without_padding"] += int((texts != IGNORED).sum())

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from private_lora.core.errors import Interrupted
 from private_lora.specs.run import RunSpec
 from private_lora.training.evaluation import evaluate_losses, greedy_answers, to_tensors
+from private_lora.training.head import mean_loss
 from private_lora.training.metrics import exact_match, perplexity, running_mean
 from private_lora.training.preparation import Run
 
@@ -55,7 +56,7 @@ def train_step(run: Run) -> None:
     learning_rate = run.scheduler.get_last_lr()[0]
     seed_dropout(spec, run.step)
     run.session.backend.start_step(run.step)
-    loss = run.model(**to_tensors(arrays)).loss
+    loss = mean_loss(run.model, to_tensors(arrays))
     value = loss.item()
     if not math.isfinite(value):
         raise FloatingPointError(f"the loss is {value} at step {run.step + 1}")

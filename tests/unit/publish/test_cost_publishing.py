@@ -120,6 +120,21 @@ def test_a_missed_figure_is_printed_as_missed(tmp_path, metric, value, missed):
     assert all(wrong.str.contains(text).any() for text in missed)
 
 
+def test_float32_and_bfloat16_are_two_backends_to_compare_with(tmp_path):
+    rows = full_size_rows()
+    model = f"{ONE} (random weights)"
+    integer = [r for r in rows if r["run_id"] == f"full-{ONE}-random-weights-integer-None"]
+    # The narrower one first: which is which is said by the options, not by the order.
+    for seconds, variant, options in ((5.0, "bf16", '{"dtype":"bfloat16"}'), (10.0, "", "")):
+        columns = {"run_id": f"full-float-{variant}", "backend": "float", "variant": variant, "options": options}
+        columns |= {"activation_bits": "", "weight_bits": ""}
+        rows += [r | columns | ({"value": seconds} if r["metric"] == "step_time_s" else {}) for r in integer]
+    table = TABLES["full_step"](data(tmp_path, rows))
+    packed, bf16 = of(table, model=model, backend="packed"), of(table, model=model, backend="float", variant="bf16")
+    assert (packed["step_time_over_float32"], packed["step_time_over_bf16"]) == (3.5, 7.0)
+    assert bf16["step_time_over_float32"] == 0.5 and np.isnan(bf16["step_time_over_bf16"])
+
+
 def test_one_slow_step_is_enough_to_miss(tmp_path):
     rows = [dict(r) for r in full_size_rows()]
     slow = next(r for r in rows if r["run_id"] == f"full-{ONE}-random-weights-packed-None" and r["metric"] == "step_time_s")

@@ -1,5 +1,6 @@
 """Quantizers against their formulas, and the promise about constant rows."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,3 +155,36 @@ def test_unknown_names_and_missing_calibration_are_refused():
         quantize_weight(x, 8, "per_galaxy")
     with pytest.raises(ValueError, match="calibrat"):
         quantize_activations(x, 8, "static_per_tensor")
+
+
+@pytest.mark.parametrize(("activations", "weights"), PAIRS)
+def test_numbers_do_not_depend_on_threads_or_on_the_width_of_the_product(activations, weights):
+    x, weight = random_matrix(0, 301, 257), random_matrix(1, 257, 40)
+    x[7], x[9] = 0, 0.3
+
+    def numbers(threads, dtype):
+        numba.set_num_threads(threads)
+        q, w = quantize_activations(x, 8, activations, calibrated_range=(-2.0, 2.0)), quantize_weight(weight, 8, weights)
+        product = q.values.astype(dtype) @ w.values.astype(dtype)
+        return q.values, q.scale, q.zero_point, w.values, dequantize_product(product, q, w.terms)
+
+    most = numba.get_num_threads()
+    try:
+        expected = numbers(1, np.int64)
+        for threads, dtype in ((most, np.int64), (most, np.int32), (1, np.int32)):
+            for found, value in zip(numbers(threads, dtype), expected, strict=True):
+                np.testing.assert_array_equal(found, value)
+    finally:
+        numba.set_num_threads(most)
+
+
+def test_a_product_of_32_bits_loses_nothing_to_its_zero_points():
+    """The correction alone passes 2^31; its sum with the product is what is scaled."""
+    x, weight = np.full((2, 40_000), 3.0, np.float32), np.full((40_000, 2), 5.0, np.float32)
+    x[:, 0], weight[0] = 2.9, 4.9
+    q, w = quantize_activations(x, 8, "dynamic_per_token"), quantize_weight(weight, 8, "static_per_channel")
+    product = q.values.astype(np.int64) @ w.values.astype(np.int64)
+    assert np.abs(product).max() < 2**31 <= 40_000 * int(np.abs(q.zero_point * w.zero_point).max())
+    np.testing.assert_array_equal(
+        dequantize_product(product.astype(np.int32), q, w.terms), dequantize_product(product, q, w.terms)
+    )

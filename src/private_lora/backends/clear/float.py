@@ -1,6 +1,8 @@
-"""`float`: the plain float32 product, the baseline that nothing quantizes."""
+"""`float`: the plain product in float32 or bfloat16, the baseline that nothing quantizes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,24 +10,53 @@ import torch
 from private_lora.backends.contract import ClearBackend, ClearMessage, Client, Plan, Server, accumulator_bound
 
 
+@dataclass(frozen=True)
+class FloatType:
+    """A type of torch's. largest: up to which it holds every integer. rounding: largest relative error of a rounded value."""
+
+    dtype: torch.dtype
+    largest: int
+    rounding: float
+
+
+FLOAT32 = FloatType(torch.float32, 2**24, 2.0**-24)
+TYPES = {"float32": FLOAT32, "bfloat16": FloatType(torch.bfloat16, 2**8, 2.0**-9)}
+
+
 class FloatBackend(ClearBackend):
-    """Plain float32. Takes float matrices as they are; integers are multiplied in float32 and rounded to the nearest."""
+    """Takes float matrices as they are; integers are multiplied as floats and rounded to the nearest.
+
+    dtype: `float32`, or `bfloat16`, to which weights, rows and answers are then rounded.
+    """
 
     name = "float"
+
+    def __init__(self, device: str = "cpu", dtype: str = "float32"):
+        super().__init__(device)
+        self.dtype = dtype
 
     def plan(self, weight: np.ndarray, activation_bits: int | None = None) -> Plan:
         inputs, outputs = weight.shape
         bound = accumulator_bound(weight, activation_bits) if activation_bits else 0
-        # Error of a float32 dot product of K terms, worst case: K * 2^-24 * sum |x||w| (Higham, 2002, section 3.1).
-        exact = bool(activation_bits) and bound <= 2**24
-        noise = 0.0 if exact else inputs * 2.0**-24 * bound
-        return Plan(self.name, inputs, outputs, activation_bits, None, bound, exact=exact, noise_std=noise)
+        exact = bool(activation_bits) and bound <= TYPES[self.dtype].largest
+        noise = 0.0 if exact else self._rounding(inputs) * bound
+        parameters = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        common = self.name, inputs, outputs, activation_bits, None, bound
+        return Plan(*common, exact=exact, noise_std=noise, parameters=parameters)
+
+    def _rounding(self, inputs: int) -> float:
+        """Worst error of a product of K terms, in units of sum |x||w|: K roundings of float32 sums (Higham, 2002, section 3.1).
+
+        In a narrower type row, weight and answer are rounded besides.
+        """
+        sums = inputs * FLOAT32.rounding
+        return sums if self.dtype == "float32" else sums + 3 * TYPES[self.dtype].rounding
 
     def client(self, plan: Plan, keys=None) -> FloatClient:
         return FloatClient(plan)
 
     def server(self, plan: Plan, weight: np.ndarray) -> FloatServer:
-        return FloatServer(plan, weight)
+        return FloatServer(plan, weight, TYPES[self.dtype].dtype)
 
 
 class FloatClient(Client):
@@ -42,12 +73,13 @@ class FloatClient(Client):
 
 
 class FloatServer(Server):
-    """One float32 weight, K x D."""
+    """One weight, K x D, in its type."""
 
-    def __init__(self, plan: Plan, weight: np.ndarray):
+    def __init__(self, plan: Plan, weight: np.ndarray, dtype: torch.dtype):
         super().__init__(plan)
-        self._weight = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
+        self._weight = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32)).to(dtype)
 
     def matmul(self, message: ClearMessage) -> ClearMessage:
         self.counters.products += 1
-        return ClearMessage((torch.from_numpy(message.values) @ self._weight).numpy())
+        rows = torch.from_numpy(message.values).to(self._weight.dtype)
+        return ClearMessage((rows @ self._weight).float().numpy())

@@ -10,9 +10,11 @@ from private_lora.costs.model import SIZES, VALIDATION
 from private_lora.publish.shared import once
 from private_lora.results.labels import CALLS_NOTE, ids_of, in_order
 from private_lora.results.reader import Data
+from private_lora.results.schema import options_text
 
-# Step times are compared with those of the same step under a backend that encrypts nothing; none of them multiplies in bf16.
-RATIOS = {"step_time_over_float32": "float", "step_time_over_integer": "integer", "step_time_over_bf16": "bf16"}
+# Step times are compared with those of the same step under a backend, with its options, that encrypts nothing.
+CLEAR = {"float32": ("float", {}), "integer": ("integer", {}), "bf16": ("float", {"dtype": "bfloat16"})}
+RATIOS = {f"step_time_over_{name}": name for name in CLEAR}
 COLUMNS = [
     "model",
     "backend",
@@ -81,21 +83,22 @@ def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
     line |= {"upload_bytes_per_token": up, "download_bytes_per_token": down}
     line["last_loss"] = run["losses"][-1] if run["losses"] else np.nan
     line["remote_calls_per_step"] = run["remote_matmuls"] / run["steps"] if run["steps"] else np.nan
-    clear = {backend: clear_twin(run, runs, backend) for backend in RATIOS.values()}
-    line |= {ratio: _over(times.median(), clear[backend]) for ratio, backend in RATIOS.items()}
+    clear = {name: clear_twin(run, runs, *how) for name, how in CLEAR.items()}
+    line |= {ratio: _over(times.median(), clear[name]) for ratio, name in RATIOS.items()}
     line["steps_equal_to_integer"] = _equal_steps(run, clear["integer"])
     predicted = _predicted(run, predictions)
     return line | _prediction(predicted) | {"run_ids": ids_of(run, *clear.values(), predicted)}
 
 
-def clear_twin(run, runs: pd.DataFrame, backend: str) -> pd.Series | None:
+def clear_twin(run, runs: pd.DataFrame, backend: str, options: dict) -> pd.Series | None:
     """The same step under a backend that encrypts nothing: same model, batches, arrangement and machine; None without one.
 
     A run that encrypts nothing has none but the others that do not either.
     """
-    found = runs[(runs["backend"] == backend) & (runs[SAME] == run[SAME]).all(axis=1)]
+    found = runs[(runs["backend"] == backend) & (runs["options"] == options_text(options))]
+    found = found[(found[SAME] == run[SAME]).all(axis=1) & (found["run_id"] != run["run_id"])]
     found = found[(found["bits"] == run["bits"]) | (found["bits"] == "") | (run["bits"] == "")]
-    return found.iloc[0] if run["backend"] != backend and len(found) else None
+    return found.iloc[0] if len(found) else None
 
 
 def _over(seconds: float, other: pd.Series | None) -> float:
@@ -133,8 +136,9 @@ def full_step(data: Data) -> pd.DataFrame:
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
         "these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
-        "step time over float32, integer: over the median step of the run in the clear with the same batches and the same "
-        "calls on this machine; integer multiplies the same integers without encryption. bf16 not measured.",
+        "step time over float32, integer, bf16: over the median step of the run in the clear with the same batches and the "
+        "same calls on this machine; integer multiplies the same integers without encryption; bf16: float with weights and "
+        "products in bfloat16, empty where it was not measured.",
         "steps equal to integer: steps whose loss is the very number of the integer run with the same batches on this machine.",
         "predicted step time: the cost model's, for whole models only, from products and a client's own work that were "
         "measured by themselves, never from this step; error: predicted over the measured median, less 100 %.",
