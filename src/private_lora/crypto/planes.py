@@ -18,7 +18,7 @@ from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.ring import LANES
 
 # Rows, over all planes, and columns of one block of products: it stays in the caches until it is put together.
-_BLOCK_ROWS, _BLOCK_COLUMNS = 2560, 1024
+_BLOCK_ROWS, _BLOCK_COLUMNS = 2560, 2048
 
 DIGIT_OFFSET = 128
 
