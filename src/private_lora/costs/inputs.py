@@ -38,7 +38,9 @@ RUN_METRICS = (
     "security_bits",
 )
 RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "options", "device", "machine", "bits", "seed", "status"]
-RUN_COLUMNS += ["basis", "inputs", "steps", "losses", "step_times", *RUN_METRICS]
+RUN_COLUMNS += ["basis", "inputs", "steps", "losses", "step_times", "warm_step_time_s", *RUN_METRICS]
+# The first step touches memory for the first time: it stands apart where at least so many others follow.
+FEWEST_WARM_STEPS = 2
 
 
 def full_size_runs(convergence: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +58,15 @@ def _run(rows: pd.DataFrame) -> dict:
     line |= {"status": OK if (rows["status"] == OK).all() else "failed"}
     line |= run_metrics(rows, RUN_METRICS)
     losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
-    line |= {"steps": len(times), "losses": tuple(losses), "step_times": tuple(times)}
+    line |= {"steps": len(times), "losses": tuple(losses), "step_times": tuple(times), "warm_step_time_s": warm_median(times)}
     return line | {"inputs": JOINT if line["share_inputs"] == 1 else APART}
+
+
+def warm_median(times) -> float:
+    """Median of a run's step times (s) but for the first, where enough others are left; NaN without any."""
+    times = list(times)
+    kept = times[1:] if len(times) > FEWEST_WARM_STEPS else times
+    return float(np.median(kept)) if kept else np.nan
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def local_works(runs: pd.DataFrame) -> list[LocalWork]:
     """The local work of each model, machine and setting of which `integer` ran with two numbers of blocks below the whole."""
     runs = runs[(runs["backend"] == "integer") & (runs["status"] == OK) & (runs["blocks"] < runs["model_blocks"])]
     remote = runs[list(STAGES)].astype(float).sum(axis=1)
-    runs = runs.assign(own=(runs["train_time_s"].astype(float) - remote) / runs["steps"])
+    runs = runs.assign(own=runs["warm_step_time_s"].astype(float) - remote / runs["steps"])
     runs = runs.assign(quantize=runs["client_quantize_time_s"].astype(float) / runs["steps"])
     setting = ["model", "machine", "step_tokens", "inputs", "recompute", "lora_rank", "bits"]
     works = []
@@ -164,7 +173,7 @@ def _local_formula(work: LocalWork, architecture: Architecture, share: float, in
 class Scheme:
     """Measured products of one backend, its options, device, machine and bits, by tokens, inputs and outputs.
 
-    kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES, SIZES (medians) and run_ids.
+    options: their name; backend_options: the same as JSON. kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES, SIZES (medians) and run_ids.
     """
 
     backend: str
@@ -174,6 +183,7 @@ class Scheme:
     bits: str
     kinds: tuple[str, ...]
     table: pd.DataFrame
+    backend_options: str = ""
 
     @property
     def remote(self) -> bool:
@@ -259,7 +269,7 @@ def schemes_of(block: pd.DataFrame, names: list[str] | None = None) -> list[Sche
         # A plaintext product has neither encryption nor messages: they take nothing.
         table = wide.reindex(columns=[*TIMES, *SIZES]).fillna(0.0)
         table = table.assign(run_ids=group.groupby(table.index.names)["run_id"].agg(ids_of)).reset_index()
-        found.append(Scheme(*key, _kinds(group["layer"]), table))
+        found.append(Scheme(*key, _kinds(group["layer"]), table, group["backend_options"].iloc[0]))
     return found
 
 

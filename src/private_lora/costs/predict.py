@@ -133,7 +133,7 @@ def _validations(spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], sch
         line = {name: run[name] for name in ("run_id", "model", "backend", "device", "machine", "bits", "inputs", "blocks")}
         line |= {"kind": VALIDATION, "options": run["variant"], "network": IN_PROCESS, "tokens": run["step_tokens"]}
         line |= {"recompute": run["recompute"], "lora_rank": run["lora_rank"], "basis": "measured"}
-        line["measured_step_time_s"] = measured = float(np.median(run["step_times"]))
+        line["measured_step_time_s"] = measured = run["warm_step_time_s"]
         found = _predicted(run, works, schemes)
         if found is None:
             reason = "not predicted: its products or its client's own work were not measured by themselves"
@@ -153,8 +153,9 @@ def _without_money(line: dict) -> dict:
 def _predicted(run, works: list[LocalWork], schemes: list[Scheme]) -> tuple[Work, dict] | None:
     """The work of a measured run, from parts of the same machine, backend, options, bits and tokens."""
     architecture = known_architecture(run["model"])
-    wanted = (MEASURED_AS.get(run["backend"], run["backend"]), run["variant"], run["device"], run["machine"])
-    found = [s for s in schemes if (s.backend, s.options, s.device, s.machine) == wanted and run["bits"] in s.bits.split(", ")]
+    wanted = (MEASURED_AS.get(run["backend"], run["backend"]), run["options"], run["device"], run["machine"])
+    same = [s for s in schemes if (s.backend, s.backend_options, s.device, s.machine) == wanted]
+    found = [s for s in same if run["bits"] in s.bits.split(", ")]
     if architecture is None or not found:
         return None
     tokens, inputs = int(run["step_tokens"]), run["inputs"]

@@ -153,8 +153,13 @@ def shape_in(text: str) -> tuple[float, float, float]:
 
 
 def _with_named_options(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of block measurements by the names of backends' options; no layer, instead of an empty one, in a row of the run."""
-    return frame.assign(options=frame["variant"], layer=frame["layer"].where(frame["layer"] != ""))
+    """Rows of block measurements by the names of backends' options, which are in `backend_options` as JSON.
+
+    No layer, instead of an empty one, in a row of the run.
+    """
+    return frame.assign(
+        backend_options=frame["options"], options=frame["variant"], layer=frame["layer"].where(frame["layer"] != "")
+    )
 
 
 def data_of(source: Data | str | Path) -> Data:

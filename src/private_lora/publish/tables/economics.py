@@ -88,7 +88,7 @@ def _measured(columns: dict, steps: pd.DataFrame) -> dict:
     """The client's time over the plaintext product in a measured whole step of the same setting; nothing without one."""
     same = ["machine", "device", "tokens", "inputs"]
     steps = steps[(steps["architecture"] == columns["model"]) & (steps[same] == pd.Series(columns)[same]).all(axis=1)]
-    of_scheme = (steps["backend"] == columns["backend"]) & (steps["variant"] == columns["options"])
+    of_scheme = (steps["backend"] == columns["backend"]) & (steps["options"] == columns["backend_options"])
     mine = steps[of_scheme & (steps["bits"] == columns["bits"])]
     if not len(mine):
         return {}

@@ -65,15 +65,16 @@ def full_steps(data: Data) -> pd.DataFrame:
     runs = full_size_runs(data.convergence)
     predictions = data.costs[data.costs["kind"] == VALIDATION]
     lines = [_line(run, runs, predictions) for _, run in runs.iterrows()]
-    table = pd.DataFrame(lines, columns=[*COLUMNS, "run_id", "step_times", "architecture"])
+    table = pd.DataFrame(lines, columns=[*COLUMNS, "run_id", "step_times", "options", "architecture"])
     return in_order(table, ["architecture", "tokens", "model_blocks", "blocks", "backend", "variant"])
 
 
 def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
-    line = {name: run[name] for name in (*COLUMNS, "run_id", "step_times") if name in run}
+    line = {name: run[name] for name in (*COLUMNS, "run_id", "step_times", "options") if name in run}
     line |= {"architecture": run["model"], "model": run["label"], "tokens": run["step_tokens"]}
     times = pd.Series(run["step_times"], dtype=float)
-    line |= {f"step_time_s_{kind}": getattr(times, kind)() for kind in ("median", "min", "max")}
+    line |= {f"step_time_s_{kind}": getattr(times, kind)() for kind in ("min", "max")}
+    line["step_time_s_median"] = run["warm_step_time_s"]
     line["step_times_s"] = ", ".join(f"{seconds:.4g}" for seconds in times)
     line |= {name: run[metric] / run["steps"] if run["steps"] else np.nan for metric, name in STAGE_NAMES.items()}
     # A backend that does not quantize has no time of it, and its products are all it does elsewhere.
@@ -84,7 +85,7 @@ def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
     line["last_loss"] = run["losses"][-1] if run["losses"] else np.nan
     line["remote_calls_per_step"] = run["remote_matmuls"] / run["steps"] if run["steps"] else np.nan
     clear = {name: clear_twin(run, runs, *how) for name, how in CLEAR.items()}
-    line |= {ratio: _over(times.median(), clear[name]) for ratio, name in RATIOS.items()}
+    line |= {ratio: _over(run["warm_step_time_s"], clear[name]) for ratio, name in RATIOS.items()}
     line["steps_equal_to_integer"] = _equal_steps(run, clear["integer"])
     predicted = _predicted(run, predictions)
     return line | _prediction(predicted) | {"run_ids": ids_of(run, *clear.values(), predicted)}
@@ -102,7 +103,7 @@ def clear_twin(run, runs: pd.DataFrame, backend: str, options: dict) -> pd.Serie
 
 
 def _over(seconds: float, other: pd.Series | None) -> float:
-    return np.nan if other is None else seconds / np.median(other["step_times"])
+    return np.nan if other is None else seconds / other["warm_step_time_s"]
 
 
 def _equal_steps(run, integer: pd.Series | None) -> float:
@@ -134,7 +135,7 @@ def full_step(data: Data) -> pd.DataFrame:
         f"transformer blocks of this run, of the model's. {CALLS_NOTE} "
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
-        "step times: of every step; median [smallest, largest]. quantize, encrypt, server, decrypt: mean seconds per step in "
+        "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: mean seconds per step in "
         "these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
         "step time over float32, integer, bf16: over the median step of the run in the clear with the same batches and the "
         "same calls on this machine; integer multiplies the same integers without encryption; bf16: float with weights and "
