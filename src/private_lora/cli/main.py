@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from private_lora.cli import network, publish, trace
+from private_lora.cli import generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.core.errors import UserError
@@ -21,6 +21,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="private-lora", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
+    generate.add_generate(commands.add_parser("generate", help="let a (fine-tuned) model go on from a prompt, privately"))
     network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
     network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
     network.add_health(commands.add_parser("health", help="whether a worker serves"))
