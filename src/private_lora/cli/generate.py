@@ -7,6 +7,7 @@ import time
 from functools import partial
 
 from private_lora.cli import network
+from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.specs.generate import GenerateSpec
 
@@ -34,6 +35,22 @@ def _generate(args) -> int:
     finally:
         if place is not None:
             place.close()
+    return 0
+
+
+def add_generation(parser) -> None:
+    """Arguments of `generation`."""
+    add_specs(parser, "GenerationSpec")
+    parser.set_defaults(handler=_generation)
+
+
+def _generation(args) -> int:
+    from private_lora.bench.generation import generation
+    from private_lora.specs.loopback import GenerationSpec
+
+    if args.runs:
+        return run_all(args, GenerationSpec, generation, TRAINING_IMPORTS)
+    generation(GenerationSpec.from_json(only_spec(args)), args.out)
     return 0
 
 

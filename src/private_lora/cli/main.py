@@ -24,6 +24,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     generate.add_generate(commands.add_parser("generate", help="let a (fine-tuned) model go on from a prompt, privately"))
     network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
     network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
+    generate.add_generation(commands.add_parser("generation", help="time a text that is generated, token by token"))
     network.add_health(commands.add_parser("health", help="whether a worker serves"))
     network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
@@ -182,7 +183,7 @@ def _validate(args) -> int:
     from private_lora.study.config import load_study
 
     study = load_study([args.config])
-    runs, measurements = len(study.runs) + len(study.loopbacks), len(study.layers) + len(study.blocks)
+    runs, measurements = len(study.runs) + len(study.loopbacks), len(study.measurements) - len(study.loopbacks)
     print(f"{args.config}: {runs} runs, {measurements} measurements of time")
     return 0
 

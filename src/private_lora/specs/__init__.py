@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = front_door(
     layer="LayerSpec",
     block="BlockSpec",
     costs="CostSpec",
-    loopback="LoopbackSpec",
+    loopback="LoopbackSpec GenerationSpec",
     worker="WorkerSpec",
     quantization="Quantization",
 )

@@ -78,6 +78,12 @@ class GenerationSpec(ThroughWorkers):
     """of the whole text, in one process"""
     stage: str = "generation"
 
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.run.prompt_tokens is None:
+            raise ValueError("a measurement of cost starts from random tokens: give prompt_tokens, and no prompt")
+        return self
+
 
 def run_of(spec):
     """The run of a run through workers; any other spec as it is."""
