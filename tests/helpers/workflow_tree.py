@@ -39,8 +39,8 @@ if "--runs" in arguments:
     from private_lora.specs.run import RunSpec
     from private_lora.study.done import is_done, mark_done, origin
 
-    kinds = {"finetune": RunSpec, "loopback": LoopbackSpec, "generation": GenerationSpec, "layer": LayerSpec, "block": BlockSpec}
-    kind = kinds[command]
+    kinds = {"finetune": RunSpec, "loopback": LoopbackSpec, "generation": GenerationSpec}
+    kind = (kinds | {"layer": LayerSpec, "block": BlockSpec})[command]
     for spec in map(kind.from_json, arguments["--spec"]):
         records = Path(arguments["--runs"][0]) / spec.run_id / "records.csv"
         if is_done(origin(spec), records):
@@ -66,6 +66,7 @@ STUDY = {
     "encrypted": {"groups": []},
     "packed": {"groups": []},
     "full_size": {"groups": []},
+    "generation": {"groups": []},
     "loopback": {
         "arrangements": [{"name": "in process", "workers": []}, {"name": "1 worker", "workers": [""]}],
         "groups": [{"model": "nano", "backends": ["packed"], "bits": [8]}],

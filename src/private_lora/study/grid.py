@@ -69,7 +69,7 @@ class Study:
 
 
 def expand_runs(config: dict) -> dict[str, RunSpec]:
-    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run. So do those below."""
+    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run, as those below."""
     return _expanded(config, FINE_TUNING, lambda stage, group: _group_runs(config, stage, group))
 
 

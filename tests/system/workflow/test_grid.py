@@ -69,6 +69,7 @@ def test_smoke_touches_every_stage_and_every_backend():
     for part in ("stage", "backend"):
         seen = [{getattr(spec, part) for spec in study.runs.values()} for study in (default, smoke)]
         assert seen[0] == seen[1]
+    assert set(smoke.generations) == set(default.generations)
     assert set(smoke.loopbacks) < set(default.loopbacks)
     assert {bool(spec.workers) for spec in smoke.loopbacks.values()} == {False, True}
     assert {spec.backend for spec in default.layers.values()} == {spec.backend for spec in smoke.layers.values()}
@@ -106,8 +107,7 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    assert {"finetune", "loopback", "generation", "layer", "block", "compile", "publish", "pretrain"} == {
-        c[0] for c in commands
-    }
+    known = {"finetune", "loopback", "generation", "layer", "block", "compile", "publish", "pretrain"}
+    assert known == {command[0] for command in commands}
     for command in commands:
         build_parser(command[0]).parse_args(command)
