@@ -109,8 +109,8 @@ def relative(paths: list[Path]) -> list[str]:
 
 
 def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
-    """Groups of a stage, with their paths; none of a stage that `stages` leaves out."""
-    if section not in config.get("stages", STAGES):
+    """Groups of a stage, with their paths; none of a stage that `stages` leaves out, or an older configuration has not."""
+    if section not in config or section not in config.get("stages", STAGES):
         return []
     return [(f"{section}.groups[{i}]", group) for i, group in enumerate(config[section]["groups"])]
 

@@ -280,7 +280,7 @@ class StudyConfig(Model):
     packed: FineTuning
     full_size: FineTuning
     loopback: Loopback
-    generation: Generation
+    generation: Generation = _optional()
     layer: Layer
     block: Block
     costs: CostSpec
