@@ -50,6 +50,7 @@ COLUMNS = [
     "token_time_s_median",
     "token_time_s_min",
     "token_time_s_max",
+    "text_s",
     *RATIOS,
     *TIMES.values(),
     *COUNTS.values(),
@@ -77,7 +78,8 @@ def generation(data: Data) -> pd.DataFrame:
     table = in_order(pd.DataFrame(lines, columns=COLUMNS), ["model", "machine", "workers", "link", "backend"])
     table.attrs["notes"] = [
         "prefill: from the prompt to the first token; first token: the first of a single row, which pays for what is made "
-        "once; token time: median [smallest, largest] of those behind it. Quantize to verify, calls, trips and MB: medians of "
+        "once; token time: median [smallest, largest] of those behind it; text: all of them together, with what was made for many "
+        "tokens at once wherever it fell. Quantize to verify, calls, trips and MB: medians of "
         "those tokens too; server: the time of all workers; wait: the client's, for answers. What is made before or between "
         "tokens and told by no operation is in the token's time. MB: 10^6 bytes, upload and download of ciphertext, sent and "
         "received of all messages. setup: reading, quantizing and preparing the model, handshakes included. " + CALLS_NOTE,
@@ -101,6 +103,7 @@ def _run(rows: pd.DataFrame) -> dict:
     line["prefill_s"] = tokens.loc[steps == PREFILL, "token_time_s"].median()
     line["first_token_s"] = tokens.loc[steps == FIRST, "token_time_s"].median()
     line |= {f"token_time_s_{kind}": getattr(steady["token_time_s"], kind)() for kind in ("median", "min", "max")}
+    line["text_s"] = tokens.groupby("repeat")["token_time_s"].sum().median()
     line |= {name: steady[metric].median() for metric, name in (TIMES | COUNTS).items()}
     line |= {name: steady[metric].median() / 1e6 for metric, name in MEGABYTES.items()}
     for way in ("upload", "download"):
