@@ -78,10 +78,10 @@ def generation(data: Data) -> pd.DataFrame:
     table = in_order(pd.DataFrame(lines, columns=COLUMNS), ["model", "machine", "workers", "link", "backend"])
     table.attrs["notes"] = [
         "prefill: from the prompt to the first token; first token: the first of a single row, which pays for what is made "
-        "once; token time: median [smallest, largest] of those behind it; text: all of them together, with what was made for many "
-        "tokens at once wherever it fell. Quantize to verify, calls, trips and MB: medians of "
-        "those tokens too; server: the time of all workers; wait: the client's, for answers. What is made before or between "
-        "tokens and told by no operation is in the token's time. MB: 10^6 bytes, upload and download of ciphertext, sent and "
+        "once; token time: median [smallest, largest] of those behind it; text: all of them together, with what was made for "
+        "many tokens at once wherever it fell. Quantize to verify, calls, trips and MB: medians of those tokens too; server: the "
+        "time of all workers; wait: the client's, for answers. What is made before or between tokens and told by no operation is "
+        "in the token's time. MB: 10^6 bytes, upload and download of ciphertext, sent and "
         "received of all messages. setup: reading, quantizing and preparing the model, handshakes included. " + CALLS_NOTE,
         "over float32, over integer: beside the same text in the same arrangement; where there is none, in process. bf16 not "
         "measured. tokens equal to integer: of the first text, up to the first other one.",
