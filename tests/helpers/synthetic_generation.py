@@ -5,7 +5,7 @@ from __future__ import annotations
 SECONDS = (2.0, 1.0, 0.5, 0.75, 0.25)
 TEXT = (7, 8, 9, 10, 11)
 TOKEN = {"client_quantize_time_s": 0.01, "encrypt_time_s": 0.02, "matmul_time_s": 0.1, "wait_time_s": 0.15}
-TOKEN |= {"decrypt_time_s": 0.03, "verify_time_s": 0.0, "remote_matmuls": 24}
+TOKEN |= {"decrypt_time_s": 0.03, "verify_time_s": 0.0, "offline_time_s": 0.005, "remote_matmuls": 24}
 RUN = {"prompt_tokens": 16, "new_tokens": 5, "blocks": 6, "share_inputs": 1, "security_bits": 128, "peak_memory_bytes": 8e8}
 THROUGH_WORKERS = {"workers": 2, "tls": 1, "largest_worker_memory_bytes": 6e8}
 QUANTIZED = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel", "activation_bits": 8}

@@ -29,6 +29,7 @@ TIMINGS = {
     "wait_time_s": "wait_s",
     "decrypt_time_s": "decrypt_s",
     "verify_time_s": "verify_s",
+    "offline_time_s": "offline_s",
 }
 COUNTERS = {
     "remote_matmuls": ("products", ""),

@@ -51,6 +51,7 @@ COLUMNS = [
     "token_time_s_min",
     "token_time_s_max",
     "text_s",
+    "text_offline_s",
     *RATIOS,
     *TIMES.values(),
     *COUNTS.values(),
@@ -78,11 +79,11 @@ def generation(data: Data) -> pd.DataFrame:
     table = in_order(pd.DataFrame(lines, columns=COLUMNS), ["model", "machine", "workers", "link", "backend"])
     table.attrs["notes"] = [
         "prefill: from the prompt to the first token; first token: the first of a single row, which pays for what is made "
-        "once; token time: median [smallest, largest] of those behind it; text: all of them together, with what was made for "
-        "many tokens at once wherever it fell. Quantize to verify, calls, trips and MB: medians of those tokens too; server: the "
-        "time of all workers; wait: the client's, for answers. What is made before or between tokens and told by no operation is "
-        "in the token's time. MB: 10^6 bytes, upload and download of ciphertext, sent and "
-        "received of all messages. setup: reading, quantizing and preparing the model, handshakes included. " + CALLS_NOTE,
+        "once; token time: median [smallest, largest] of those behind it. text: all of them together, with what was made for "
+        "many tokens at once wherever it fell; offline: that part of it. Quantize to verify, calls, trips and MB: medians of the "
+        "tokens behind the first too. server: the time of all workers; wait: the client's, for answers. MB: 10^6 bytes, upload "
+        "and download of ciphertext, sent and received of all messages. setup: reading, quantizing and preparing the model, "
+        "handshakes included. " + CALLS_NOTE,
         "over float32, over integer: beside the same text in the same arrangement; where there is none, in process. bf16 not "
         "measured. tokens equal to integer: of the first text, up to the first other one.",
     ]
@@ -103,7 +104,8 @@ def _run(rows: pd.DataFrame) -> dict:
     line["prefill_s"] = tokens.loc[steps == PREFILL, "token_time_s"].median()
     line["first_token_s"] = tokens.loc[steps == FIRST, "token_time_s"].median()
     line |= {f"token_time_s_{kind}": getattr(steady["token_time_s"], kind)() for kind in ("median", "min", "max")}
-    line["text_s"] = tokens.groupby("repeat")["token_time_s"].sum().median()
+    for name, metric in (("text_s", "token_time_s"), ("text_offline_s", "offline_time_s")):
+        line[name] = tokens.groupby("repeat")[metric].sum().median()
     line |= {name: steady[metric].median() for metric, name in (TIMES | COUNTS).items()}
     line |= {name: steady[metric].median() / 1e6 for metric, name in MEGABYTES.items()}
     for way in ("upload", "download"):
