@@ -82,7 +82,8 @@ def generation(data: Data) -> pd.DataFrame:
         "once; token time: median [smallest, largest] of those behind it. text: all of them together, with what was made for "
         "many tokens at once wherever it fell; offline: that part of it. Quantize to verify, calls, trips and MB: medians of "
         "the tokens behind the first too. server: the time of all workers; wait: the client's, for answers. MB: 10^6 bytes, "
-        "upload and download of ciphertext, sent and received of all messages. setup: reading, quantizing and preparing the model, "
+        "upload and download of ciphertext, sent and received of all messages. setup: reading, "
+        "quantizing and preparing the model, "
         "handshakes included. " + CALLS_NOTE,
         "over float32, over integer: beside the same text in the same arrangement; where there is none, in process. bf16 not "
         "measured. tokens equal to integer: of the first text, up to the first other one.",
