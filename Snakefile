@@ -59,6 +59,11 @@ rule loopback:
         RECORDS["loopback"],
 
 
+rule generation:
+    input:
+        RECORDS["generation"],
+
+
 rule layer:
     input:
         RECORDS["layer"],

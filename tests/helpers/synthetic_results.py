@@ -306,11 +306,13 @@ def records(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame([{"schema_version": SCHEMA_VERSION} | row for row in rows], columns=COLUMNS)
 
 
-def write_results(root: Path, convergence=None, layer=None, published: bool = True, block=None, loopback=()) -> Path:
+def write_results(
+    root: Path, convergence=None, layer=None, published: bool = True, block=None, loopback=(), generation=()
+) -> Path:
     """The result directory `root/data` holding the given rows (default: all the above) and published ones.
 
-    Where rows of one layer are given, none of a block's are made up; those of the stage loopback never
-    are. costs.csv is what the cost model makes of them.
+    Where rows of one layer are given, none of a block's are made up; those of the stages loopback and
+    generation never are. costs.csv is what the cost model makes of them.
     """
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -319,7 +321,7 @@ def write_results(root: Path, convergence=None, layer=None, published: bool = Tr
     if block is None:
         block = block_rows() if layer is None else []
     layer = layer_rows() if layer is None else layer
-    kinds = {"convergence": convergence, "loopback": loopback, "layer": layer, "block": block}
+    kinds = {"convergence": convergence, "loopback": loopback, "generation": generation, "layer": layer, "block": block}
     for name, rows in kinds.items():
         records(rows).to_csv(data / f"{name}.csv", index=False)
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")

@@ -27,7 +27,7 @@ for part in sys.argv[2:]:
 made = [Path(path) for path in arguments["--out"]]
 if command == "publish":
     out = made.pop()
-    kinds = ("convergence", "loopback", "layer", "block")
+    kinds = ("convergence", "loopback", "generation", "layer", "block")
     made = [out / "data" / f"{kind}.csv" for kind in (*kinds, "published_values", "published_curves", "costs")]
     made += [out / "data/beside" / f"{kind}.csv" for kind in kinds if arguments[f"--{kind}-beside"]]
     made += [out / "tables" / f"{name}.{end}" for name in arguments["--tables"] for end in ("csv", "md", "tex", "html")]
@@ -35,11 +35,12 @@ if command == "publish":
 if "--runs" in arguments:
     from private_lora.specs.block import BlockSpec
     from private_lora.specs.layer import LayerSpec
-    from private_lora.specs.loopback import LoopbackSpec
+    from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
     from private_lora.specs.run import RunSpec
     from private_lora.study.done import is_done, mark_done, origin
 
-    kind = {"finetune": RunSpec, "loopback": LoopbackSpec, "layer": LayerSpec, "block": BlockSpec}[command]
+    kinds = {"finetune": RunSpec, "loopback": LoopbackSpec, "generation": GenerationSpec}
+    kind = (kinds | {"layer": LayerSpec, "block": BlockSpec})[command]
     for spec in map(kind.from_json, arguments["--spec"]):
         records = Path(arguments["--runs"][0]) / spec.run_id / "records.csv"
         if is_done(origin(spec), records):
@@ -65,6 +66,7 @@ STUDY = {
     "encrypted": {"groups": []},
     "packed": {"groups": []},
     "full_size": {"groups": []},
+    "generation": {"groups": []},
     "loopback": {
         "arrangements": [{"name": "in process", "workers": []}, {"name": "1 worker", "workers": [""]}],
         "groups": [{"model": "nano", "backends": ["packed"], "bits": [8]}],

@@ -23,9 +23,9 @@ LOGS = f"{RESULTS}/logs"
 KERNELS = "results/kernels.txt"
 
 # Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
-KINDS = {"convergence": FINE_TUNING, "loopback": ("loopback",), "layer": ("layer",), "block": ("block",)}
+KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in ("loopback", "generation", "layer", "block")}
 # Runs that share a process are one job, whose name and number are those of its records.
-BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.loopbacks.values(), *STUDY.layers.values(), *STUDY.blocks.values()])
+BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.measurements])
 RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}
 for batch in BATCHES.values():
     RECORDS[batch.specs[0].stage].append(f"{DATA}/jobs/{batch.name}.csv")

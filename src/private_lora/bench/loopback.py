@@ -18,8 +18,9 @@ from private_lora.network.client.remote import Asking, RemotePlace
 from private_lora.network.client.workers import Patience, Workers
 from private_lora.network.tools.certificates import make_certificates
 from private_lora.network.wire.security import Address, Tls
-from private_lora.specs.loopback import LoopbackSpec
-from private_lora.specs.run import RunSpec
+from private_lora.specs.generate import GenerateSpec
+from private_lora.specs.loopback import LoopbackSpec, ThroughWorkers
+from private_lora.specs.split import SplitSpec
 from private_lora.specs.worker import WorkerSpec
 from private_lora.training.run import finetune
 
@@ -33,18 +34,26 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
 
     Their logs stand beside the records. Raises UserError when a worker does not start.
     """
+    with started_workers(spec, out.parent) as place:
+        return finetune(spec.run, out, checkpoints, progress, place)
+
+
+@contextmanager
+def started_workers(spec: ThroughWorkers, logs: Path) -> Iterator[LoopbackPlace | None]:
+    """The place of a spec's products: workers that are started, and stopped at the end; None in process."""
     if not spec.workers:
-        return finetune(spec.run, out, checkpoints, progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
+        yield None
+        return
+    logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         certificates = Path(directory) / "certificates"
         if spec.tls:
             make_certificates(certificates, [])
         workers = [
-            stack.enter_context(_worker(spec, layers, certificates, out.parent / f"worker-{i}.log"))
+            stack.enter_context(_worker(spec, layers, certificates, logs / f"worker-{i}.log"))
             for i, layers in enumerate(spec.workers)
         ]
-        addresses = [_wait_for_address(worker, out.parent) for worker in workers]
+        addresses = [_wait_for_address(worker, logs) for worker in workers]
         if spec.is_shaped:
             addresses = [stack.enter_context(_link(spec, address)) for address in addresses]
         tls = Tls(certificates / "client.pem", certificates / "client-key.pem", certificates / "worker-ca.pem")
@@ -53,13 +62,13 @@ def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: 
         # All are told to stop before any of them is waited for.
         stack.callback(lambda: [worker.terminate() for worker in workers])
         stack.callback(place.close)
-        return finetune(spec.run, out, checkpoints, progress, place)
+        yield place
 
 
 class LoopbackPlace(RemotePlace):
     """Workers on this machine, whose interface and processes can be looked at."""
 
-    def __init__(self, spec: LoopbackSpec, connections: list[Connection], pids: list[int]):
+    def __init__(self, spec: ThroughWorkers, connections: list[Connection], pids: list[int]):
         super().__init__(Workers(connections, Patience()), Asking(spec.check_answers, spec.rows_per_question))
         self._spec, self._pids = spec, pids
         self._carried_before = loopback_bytes()
@@ -95,7 +104,7 @@ def loopback_bytes() -> int:
 
 
 @contextmanager
-def _worker(spec: LoopbackSpec, layers: str, certificates: Path, log: Path) -> Iterator[subprocess.Popen]:
+def _worker(spec: ThroughWorkers, layers: str, certificates: Path, log: Path) -> Iterator[subprocess.Popen]:
     """A worker that is starting; stopped at the end."""
     arguments = ["worker", "--listen", "127.0.0.1:0", *worker_arguments(spec.run, layers)]
     if spec.tls:
@@ -111,18 +120,19 @@ def _worker(spec: LoopbackSpec, layers: str, certificates: Path, log: Path) -> I
         _stop(process)
 
 
-def worker_arguments(run: RunSpec, layers: str) -> list[str]:
+def worker_arguments(run: SplitSpec, layers: str) -> list[str]:
     """Of `private-lora worker`, so that it holds what a run needs."""
-    shared = [name for name in WorkerSpec.model_fields if name in RunSpec.model_fields and name != "share_inputs"]
+    shared = [name for name in WorkerSpec.model_fields if name in SplitSpec.model_fields and name != "share_inputs"]
     given = {name: getattr(run, name) for name in shared if getattr(run, name) is not None}
     given["backend_options"] = json.dumps(run.backend_options)
     arguments = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     arguments.append("--share-inputs" if run.share_inputs else "--no-share-inputs")
+    arguments += ["--no-backward"] if isinstance(run, GenerateSpec) else []
     return arguments + (["--layers", layers] if layers else [])
 
 
 @contextmanager
-def _link(spec: LoopbackSpec, target: Address) -> Iterator[Address]:
+def _link(spec: ThroughWorkers, target: Address) -> Iterator[Address]:
     """A shaped link in front of one worker; the address to reach it through."""
     bandwidth, latency = spec.bandwidth_bits_per_s or float("inf"), spec.latency_s
     shape = ["--bandwidth", str(bandwidth), "--latency", str(latency)]

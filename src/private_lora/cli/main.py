@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from private_lora.cli import network, publish, trace
+from private_lora.cli import generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.core.errors import UserError
@@ -21,8 +21,10 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="private-lora", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     _add_finetune(commands.add_parser("finetune", help="fine-tune a LoRA adapter through a backend"))
+    generate.add_generate(commands.add_parser("generate", help="let a (fine-tuned) model go on from a prompt, privately"))
     network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
     network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
+    generate.add_generation(commands.add_parser("generation", help="time a text that is generated, token by token"))
     network.add_health(commands.add_parser("health", help="whether a worker serves"))
     network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
@@ -181,7 +183,7 @@ def _validate(args) -> int:
     from private_lora.study.config import load_study
 
     study = load_study([args.config])
-    runs, measurements = len(study.runs) + len(study.loopbacks), len(study.layers) + len(study.blocks)
+    runs, measurements = len(study.runs) + len(study.loopbacks), len(study.measurements) - len(study.loopbacks)
     print(f"{args.config}: {runs} runs, {measurements} measurements of time")
     return 0
 

@@ -19,12 +19,13 @@ from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
 from private_lora.specs.descriptors import BackendDescriptor, QuantizerDescriptor
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec, run_of
+from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 
 NAME = PACKAGE.name
-AnySpec = RunSpec | LoopbackSpec | LayerSpec | BlockSpec
+AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec
 # They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
 # fingerprint below: a backend's basis, and how a run's quantizers are described.
 DESCRIPTIONS = (
@@ -45,18 +46,20 @@ NOT_NUMBERS = frozenset(
 
 # What a run goes through, by its kind; a backend and a data source are imported by name and come on top. A run through workers
 # also starts processes.
+WORKERS = ("cli.network", "network.tools.link", "network.worker.server")
 ENTRY_POINTS = {
     RunSpec: ("training.run",),
     LayerSpec: ("bench.layer",),
     BlockSpec: ("bench.block",),
-    LoopbackSpec: ("training.run", "bench.loopback", "cli.network", "network.tools.link", "network.worker.server"),
+    LoopbackSpec: ("training.run", "bench.loopback", *WORKERS),
+    GenerationSpec: ("bench.generation", *WORKERS),
 }
 
 
 def fingerprint(spec: AnySpec) -> str:
     """Changes when, and only when, code that a run or a measurement goes through changes, comments aside."""
     run = run_of(spec)
-    described = repr(_quantizers(run)) if isinstance(run, RunSpec) else ""
+    described = repr(_quantizers(run)) if isinstance(run, SplitSpec) else ""
     return " ".join([_fingerprint(_modules(spec), described), *(entry.basis for entry in _backends(run))])
 
 
@@ -69,17 +72,19 @@ def _modules(spec: AnySpec) -> frozenset[str]:
     """Where the code of a spec begins: its command's, its backends', its data source's, its quantizers'."""
     run = run_of(spec)
     paths = [entry.path for entry in _backends(run)]
+    if isinstance(run, SplitSpec):
+        paths += [quantizer.ranges for quantizer in _quantizers(run)]
     if isinstance(run, RunSpec):
-        paths += [DATASETS[run.data].module, *(quantizer.ranges for quantizer in _quantizers(run))]
+        paths.append(DATASETS[run.data].module)
     return frozenset(path.split(":")[0].removeprefix(f"{NAME}.") for path in paths) | set(ENTRY_POINTS[type(spec)])
 
 
-def _backends(run: RunSpec | LayerSpec | BlockSpec) -> list[BackendDescriptor]:
+def _backends(run: SplitSpec | LayerSpec | BlockSpec) -> list[BackendDescriptor]:
     names = [backend["name"] for backend in run.backends] if isinstance(run, BlockSpec) else [run.backend]
     return [BACKENDS[name] for name in names if name in BACKENDS]
 
 
-def _quantizers(run: RunSpec) -> tuple[QuantizerDescriptor, QuantizerDescriptor]:
+def _quantizers(run: SplitSpec) -> tuple[QuantizerDescriptor, QuantizerDescriptor]:
     return ACTIVATION_QUANTIZERS[run.activation_quantizer], WEIGHT_QUANTIZERS[run.weight_quantizer]
 
 

@@ -44,7 +44,7 @@ COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The seven CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The eight CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -60,6 +60,11 @@ class Data:
     def loopback(self) -> pd.DataFrame:
         """Rows of every fine-tuning run of the stage loopback, through workers and in process beside them; as `convergence`."""
         return name_pairs(self._rows("loopback.csv"))
+
+    @cached_property
+    def generation(self) -> pd.DataFrame:
+        """Rows of every measurement of a text that is generated; as `convergence`, and steps are tokens."""
+        return name_pairs(self._rows("generation.csv"))
 
     @cached_property
     def layer(self) -> pd.DataFrame:
@@ -97,7 +102,7 @@ class Data:
     @cached_property
     def disturbed(self) -> dict[str, str]:
         """run_id -> what disturbed it, for runs whose time is a result and was disturbed: see `disturbance.disturbed_runs`."""
-        return disturbed_runs(self.convergence, self.loopback, self.layer, self.block)
+        return disturbed_runs(self.convergence, self.loopback, self.generation, self.layer, self.block)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

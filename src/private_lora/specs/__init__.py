@@ -7,11 +7,13 @@ from private_lora.core.exports import front_door
 
 __getattr__, __dir__, __all__ = front_door(
     __name__,
+    split="SplitSpec",
     run="RunSpec",
+    generate="GenerateSpec",
     layer="LayerSpec",
     block="BlockSpec",
     costs="CostSpec",
-    loopback="LoopbackSpec",
+    loopback="LoopbackSpec GenerationSpec",
     worker="WorkerSpec",
     quantization="Quantization",
 )

@@ -1,4 +1,4 @@
-"""A fine-tuning run through workers on this machine's loopback, as plain data."""
+"""A run through workers on this machine's loopback, as plain data: fine-tuning, or a text that is generated."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from private_lora.core.names import check_name
 from private_lora.specs.backends import remote_backends
 from private_lora.specs.base import Spec
 from private_lora.specs.fields import Bandwidth, Positive, Quantity
+from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.run import RunSpec
 from private_lora.specs.sentences import valid
+from private_lora.specs.split import SplitSpec
 
 
-class LoopbackSpec(Spec):
-    """A run and who computes its products: workers that are processes of their own, or this process."""
+class ThroughWorkers(Spec):
+    """Who computes the products of a run: workers that are processes of their own, or this process."""
 
     run_id: str
-    run: RunSpec
-    """the fine-tuning run"""
+    run: SplitSpec
     workers: list[str] = Field(default_factory=list)
     """what each holds, such as `0-7`, or "" for all layers; none: in process"""
     tls: bool = True
@@ -35,7 +36,6 @@ class LoopbackSpec(Spec):
     """of a link before every worker; none: loopback itself"""
     latency_s: Quantity = 0.0
     """of that link, there and back"""
-    stage: str = "loopback"
 
     @property
     def is_shaped(self) -> bool:
@@ -59,6 +59,32 @@ class LoopbackSpec(Spec):
         return self
 
 
+class LoopbackSpec(ThroughWorkers):
+    """A fine-tuning run through workers, or in process beside one."""
+
+    run: RunSpec
+    """the fine-tuning run"""
+    stage: str = "loopback"
+
+
+class GenerationSpec(ThroughWorkers):
+    """A measurement of a text that is generated, token by token, through workers or in process beside them."""
+
+    run: GenerateSpec
+    """what is generated"""
+    variant: str = ""
+    """the arrangement's name, which tells measurements apart"""
+    repeats: Positive = 1
+    """of the whole text, in one process"""
+    stage: str = "generation"
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.run.prompt_tokens is None:
+            raise ValueError("a measurement of cost starts from random tokens: give prompt_tokens, and no prompt")
+        return self
+
+
 def run_of(spec):
-    """The fine-tuning run of a run through workers; any other spec as it is."""
-    return spec.run if isinstance(spec, LoopbackSpec) else spec
+    """The run of a run through workers; any other spec as it is."""
+    return spec.run if isinstance(spec, ThroughWorkers) else spec

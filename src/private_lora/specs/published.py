@@ -137,6 +137,15 @@ _TABLES = (
         "slower than loopback is made by the harness.",
     ),
     Published(
+        "generation",
+        "Generating a text, token by token",
+        "private_lora.publish.tables.generation:generation",
+        "A text generated one token at a time, cache and sampling at the client, in process and through workers: prompt, first "
+        "token of a single row and the tokens behind it apart. *token time*: median over the tokens, with the range, and its "
+        "ratios to float32 and exact integers in the same arrangement. Bytes and calls are those of one token. Prompts are "
+        "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
+    ),
+    Published(
         "client_memory",
         "Memory of the client",
         "private_lora.publish.tables.client_memory:client_memory",

@@ -4,62 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
-from private_lora.specs.base import Spec, check_backend, check_bits, check_range, options_by_backend
 from private_lora.specs.data import DATASETS
-from private_lora.specs.fields import Bits, ConstantRows, NotNegative, Positive, Quantity, Share, Weights
+from private_lora.specs.fields import NotNegative, Positive, Quantity, Share
 from private_lora.specs.models import ARCHITECTURES
-from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.sentences import one_of, valid
+from private_lora.specs.split import SplitSpec
 
 
-class RunSpec(Spec):
-    """One fine-tuning run. `weight_bits` and `activation_bits` hold forward and backward alike."""
-
-    model_config = ConfigDict(json_schema_extra=options_by_backend)
+class RunSpec(SplitSpec):
+    """One fine-tuning run of a split model."""
 
     run_id: str
     """name of the run"""
-    model: str
-    """built-in name (mini-llama, mini-llama-outlier, nano), local directory or hub id"""
     data: Annotated[
         one_of("dataset", DATASETS), Field(description="; ".join(f"{name}: {d.text}" for name, d in DATASETS.items()))
     ]
-    backend: one_of("backend", BACKENDS)
-    """who multiplies"""
     stage: str = "manual"
     """part of a study that the run belongs to"""
     variant: str = ""
     """free text that tells runs apart"""
-    revision: str | None = None
-    """commit, tag or branch of a hub model"""
-    weights: Weights = "pretrained"
-    """pretrained, or random for measurements of cost"""
     data_options: dict[str, Any] = Field(default_factory=dict)
     """of the data source, as JSON: '{"path": "problems.jsonl"}'"""
-    device: str = "cpu"
-    """cpu or cuda"""
-    backend_options: dict[str, Any] = Field(default_factory=dict)
-    """of the backend, as JSON: '{"log2_q": 24}'"""
-    activation_quantizer: one_of("activation quantizer", ACTIVATION_QUANTIZERS) = "dynamic_per_token"
-    """of activations and gradients"""
-    weight_quantizer: one_of("weight quantizer", WEIGHT_QUANTIZERS) = "static_per_channel"
-    """of weights"""
-    activation_bits: Bits | None = None
-    """2 to 16; not for backend float"""
-    weight_bits: Bits | None = None
-    """2 to 16; not for backend float"""
-    constant_rows: ConstantRows = "exact"
-    """exact, or reference for the reference implementation's scale of 1"""
-    share_inputs: bool = True
-    """layers with the same input (q, k, v; gate, up) are one remote call"""
     recompute: bool = False
     """compute a block's activations again in backward, for less memory"""
-    blocks: Positive | None = None
-    """only the model's first so many transformer blocks"""
     lora_rank: Positive = 8
     """rank of the adapter"""
     lora_alpha: Quantity = 32
@@ -99,9 +70,6 @@ class RunSpec(Spec):
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:
-        valid(check_backend, self.backend, self.device, self.backend_options)
-        valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
-        valid(check_range, self.backend, self.activation_bits, self.weight_bits)
         valid(self._check_model)
         valid(self._check_trainer)
         return self

@@ -58,6 +58,9 @@ class WorkerSpec(Spec):
     share_inputs: bool = True
     """q, k, v are one product, gate, up another, as of the run"""
 
+    backward: bool = True
+    """hold the weights of gradients too; generation needs none of them"""
+
     @model_validator(mode="after")
     def _can_be_served(self) -> Self:
         valid(check_remote, self.backend)

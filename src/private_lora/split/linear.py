@@ -38,15 +38,15 @@ class LayerGroup:
     Backward, the gradients form one row, quantized jointly, and the weights one matrix: the server adds up dx itself.
 
     weights: float32, inputs x outputs each. inputs: their number. widths: numbers of outputs. Raises UserError, naming the
-    group, if the backend refuses a weight.
+    group, if the backend refuses a weight. backward: False for a model that only answers, which then has no product for it.
     """
 
-    def __init__(self, session: Session, weights: list[np.ndarray], name: str):
+    def __init__(self, session: Session, weights: list[np.ndarray], name: str, backward: bool = True):
         self._session = session
         self.inputs, self.widths = len(weights[0]), [weight.shape[1] for weight in weights]
         joint = np.concatenate(weights, axis=1)
         self._forward = RemoteProduct(session, joint, forward_weight(joint, name, self.widths, session.quantization))
-        self._backward = self._backward_product(joint, name)
+        self._backward = self._backward_product(joint, name) if backward else None
         self._forget()
 
     def _backward_product(self, joint: np.ndarray, name: str) -> RemoteProduct:
@@ -84,6 +84,8 @@ class LayerGroup:
 
     def input_gradient(self, gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Gradient of the shared input from those of all members' outputs; counts rows, and those that are zero throughout."""
+        if self._backward is None:
+            raise RuntimeError("this model was split for answers alone: it has no products backward")
         rows = np.concatenate([_rows(gradient) for gradient in gradients], axis=1)
         timings = self._session.timings
         timings.backward_rows += len(rows)
@@ -120,18 +122,21 @@ class SplitLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
-def split_model(peft_model: nn.Module, session: Session, share_inputs: bool, source: WeightSource) -> int:
+def split_model(
+    peft_model: nn.Module, session: Session, share_inputs: bool, source: WeightSource, backward: bool = True
+) -> int:
     """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place.
 
     share_inputs: whether layers with the same input are one remote call. source: gives each layer's weight by the base model's
-    name for it, when its turn comes. Raises UserError on a layer that cannot be split, or whose weight the backend refuses.
+    name for it, when its turn comes. backward: whether gradients are to be sent back through them. Raises UserError on a layer
+    that cannot be split, or whose weight the backend refuses.
     """
     from peft.tuners.lora import LoraLayer
 
     found = {name: m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
     for names in groups(found, share_inputs):
         weights = [_weight(found, name, source) for name in names]
-        group = LayerGroup(session, weights, joint_name(names).removeprefix(PEFT_PREFIX))
+        group = LayerGroup(session, weights, joint_name(names).removeprefix(PEFT_PREFIX), backward)
         for member, name in enumerate(names):
             found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
     return len(found)

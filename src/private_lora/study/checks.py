@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from private_lora.core.errors import UserError
 from private_lora.models.shapes import Architecture, architecture_of
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.loopback import ThroughWorkers
 from private_lora.specs.ranges import parse_ranges
-from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 
 
-def check_fits_model(spec: RunSpec) -> None:
-    """Nothing; raises UserError when the model has fewer blocks or positions than the run asks for."""
+def check_fits_model(spec: SplitSpec, tokens: int, name: str) -> None:
+    """Nothing; raises UserError when the model has fewer blocks or positions than are asked for. name: of the tokens."""
     model = _architecture(spec.model)
     if model is None:
         return
     if spec.blocks and spec.blocks > model.blocks:
         raise UserError(f"blocks: {spec.blocks} are more than the {model.blocks} that {spec.model} has")
-    if model.positions and spec.sequence_length > model.positions:
-        raise UserError(
-            f"sequence_length: {spec.sequence_length} tokens are more than the {model.positions} positions of {spec.model}"
-        )
+    if model.positions and tokens > model.positions:
+        raise UserError(f"{name}: {tokens} tokens are more than the {model.positions} positions of {spec.model}")
 
 
-def check_workers(spec: LoopbackSpec) -> None:
+def check_workers(spec: ThroughWorkers) -> None:
     """Nothing; raises UserError when workers hold blocks that the model does not have, or together not all that it has."""
     model = _architecture(spec.run.model)
     if model is None or not spec.workers:

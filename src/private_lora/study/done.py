@@ -9,14 +9,14 @@ from pathlib import Path
 from private_lora.results.fingerprints import AnySpec, fingerprint
 from private_lora.results.provenance import write_sidecar
 from private_lora.specs.loopback import run_of
-from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 from private_lora.study.grid import input_files
 
 
 def origin(spec: AnySpec) -> dict:
     """All that a run's numbers follow from: digests of its spec, of its code and of the files that it reads."""
     run = run_of(spec)
-    files = input_files(run) if isinstance(run, RunSpec) else []
+    files = input_files(run) if isinstance(run, SplitSpec) else []
     return {"spec": spec.digest(), "code": fingerprint(spec), "files": {name: _sha256(Path(name)) for name in files}}
 
 

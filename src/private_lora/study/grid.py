@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from private_lora.models.shapes import architecture_of
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, ThroughWorkers, run_of
 from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 from private_lora.specs.stages import FINE_TUNING, STAGES
 from private_lora.study.checks import check_fits_model, check_workers
 
@@ -32,8 +34,8 @@ class Study:
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
-    runs, loopbacks, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names to publish.
-    memory_mb: by operation and backend, and `default`.
+    runs, loopbacks, generations, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names
+    to publish. memory_mb: by operation and backend, and `default`.
     """
 
     results: Path
@@ -41,6 +43,7 @@ class Study:
     beside: tuple[Path, ...]
     runs: dict[str, RunSpec]
     loopbacks: dict[str, LoopbackSpec]
+    generations: dict[str, GenerationSpec]
     layers: dict[str, LayerSpec]
     blocks: dict[str, BlockSpec]
     costs: CostSpec
@@ -48,12 +51,17 @@ class Study:
     figures: tuple[str, ...]
     memory_mb: dict[str, int]
 
-    def memory_of(self, spec: RunSpec | LoopbackSpec | LayerSpec | BlockSpec) -> int:
+    @property
+    def measurements(self) -> list:
+        """All specs but those of fine-tuning, in the order of the stages."""
+        return [spec for kind in (self.loopbacks, self.generations, self.layers, self.blocks) for spec in kind.values()]
+
+    def memory_of(self, spec: RunSpec | ThroughWorkers | LayerSpec | BlockSpec) -> int:
         """Megabytes to reserve for a job: the most that is said of its stage and its backends, or else the default."""
         if isinstance(spec, BlockSpec):
             names = [spec.stage, *(backend["name"] for backend in spec.backends)]
         else:
-            run = spec.run if isinstance(spec, LoopbackSpec) else spec
+            run = run_of(spec)
             names = [spec.stage, run.backend]
             if spec.stage == "full_size" and run.model in BUILT_IN_MODELS:
                 names.remove("full_size")  # whose models these are not
@@ -61,47 +69,35 @@ class Study:
 
 
 def expand_runs(config: dict) -> dict[str, RunSpec]:
-    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run."""
-    return _by_id(
-        (where, spec)
-        for stage in FINE_TUNING
-        for where, group in _groups(config, stage)
-        for spec in _in_group(where, _group_runs(config, stage, group))
-    )
+    """All fine-tuning runs by run_id; raises UserError, naming the group, on a value that could not be run, as those below."""
+    return _expanded(config, FINE_TUNING, lambda stage, group: _group_runs(config, stage, group))
 
 
 def expand_loopbacks(config: dict) -> dict[str, LoopbackSpec]:
-    """All runs through workers by run_id; raises UserError, naming the group, on a value that could not be run."""
-    return _by_id(
-        (where, spec)
-        for where, group in _groups(config, "loopback")
-        for spec in _in_group(where, _group_loopbacks(config, group))
-    )
+    """All runs through workers by run_id."""
+    return _expanded(config, ["loopback"], lambda _, group: _group_loopbacks(config, group))
+
+
+def expand_generations(config: dict) -> dict[str, GenerationSpec]:
+    """All measurements of generated texts by run_id."""
+    return _expanded(config, ["generation"], lambda _, group: _group_generations(config, group))
 
 
 def expand_layers(config: dict) -> dict[str, LayerSpec]:
-    """All latency measurements by run_id; raises UserError, naming the group, on a value that could not be run."""
-    return _by_id(
-        (where, spec)
-        for where, group in _groups(config, "layer")
-        for spec in _in_group(where, _group_layers(config["layer"], group))
-    )
+    """All latency measurements by run_id."""
+    return _expanded(config, ["layer"], lambda section, group: _group_layers(config[section], group))
 
 
 def expand_blocks(config: dict) -> dict[str, BlockSpec]:
-    """All measurements of a whole block by run_id; raises UserError, naming the group, on a value that could not be run."""
-    return _by_id(
-        (where, spec)
-        for where, group in _groups(config, "block")
-        for spec in _in_group(where, _group_blocks(config["block"], group))
-    )
+    """All measurements of a whole block by run_id."""
+    return _expanded(config, ["block"], lambda section, group: _group_blocks(config[section], group))
 
 
-def input_files(spec: RunSpec) -> list[str]:
+def input_files(spec: SplitSpec) -> list[str]:
     """Local files that a run's numbers depend on: the base model, and text that the user brought."""
     directory = local_directory(spec.model)
     found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
-    if spec.data == "jsonl":
+    if isinstance(spec, RunSpec) and spec.data == "jsonl":
         found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
     return relative(found)
 
@@ -113,8 +109,8 @@ def relative(paths: list[Path]) -> list[str]:
 
 
 def _groups(config: dict, section: str) -> list[tuple[str, dict]]:
-    """Groups of a stage, with their paths; none of a stage that `stages` leaves out."""
-    if section not in config.get("stages", STAGES):
+    """Groups of a stage, with their paths; none of a stage that `stages` leaves out, or an older configuration has not."""
+    if section not in config or section not in config.get("stages", STAGES):
         return []
     return [(f"{section}.groups[{i}]", group) for i, group in enumerate(config[section]["groups"])]
 
@@ -125,6 +121,12 @@ def _in_group(where: str, specs: Iterator) -> Iterator:
         yield from specs
     except UserError as error:
         raise UserError(f"config: {where}: {error}") from None
+
+
+def _expanded(config: dict, sections: Iterable[str], expand: Callable[[str, dict], Iterator]) -> dict:
+    """The specs of sections by run_id; expand: gives those of a section's group."""
+    groups = [(section, where, group) for section in sections for where, group in _groups(config, section)]
+    return _by_id((where, spec) for section, where, group in groups for spec in _in_group(where, expand(section, group)))
 
 
 def _by_id(found: Iterator[tuple[str, Any]]) -> dict:
@@ -138,12 +140,11 @@ def _by_id(found: Iterator[tuple[str, Any]]) -> dict:
     return specs
 
 
-def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
+def _combinations(config: dict, stage: str, group: dict) -> Iterator[dict]:
     """Backends x quantizers x bits x constant_rows x seeds of one group; a float run has neither of the middle three."""
     section = config[stage]
     local_directory(group["model"])
-    fixed = config["training"] | section.get("training", {}) | group.get("training", {})
-    fixed |= {key: group[key] for key in ("model", "revision", "weights", "device") if group.get(key) is not None}
+    fixed = {key: group[key] for key in ("model", "revision", "weights", "device") if group.get(key) is not None}
     seeds = group.get("seeds", section.get("seeds", config["seeds"]))
     for backend in group["backends"]:
         backend = {"name": backend} if isinstance(backend, str) else backend
@@ -151,25 +152,52 @@ def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
         variant = " ".join(v for v in (backend.get("variant"), group.get("variant")) if v)
         common = fixed | {"stage": stage, "backend": backend["name"], "variant": variant}
         common |= {"backend_options": backend.get("options", {})}
-        if BACKENDS[backend["name"]].kind == "trainer":
-            common |= {"share_inputs": False, "recompute": False}  # its layers and its loop are its own
         quantizations = _quantizations(config, group, backend["name"])
         for quantization, seed, blocks in itertools.product(quantizations, seeds, group.get("blocks", [None])):
-            values = common | quantization | {"seed": seed, "blocks": blocks}
-            spec = RunSpec.from_dict(values | {"run_id": run_id(values)})
-            check_fits_model(spec)
-            yield spec
+            yield common | quantization | {"seed": seed, "blocks": blocks}
+
+
+def _group_runs(config: dict, stage: str, group: dict) -> Iterator[RunSpec]:
+    """The fine-tuning runs of one group."""
+    training = config["training"] | config[stage].get("training", {}) | group.get("training", {})
+    for values in _combinations(config, stage, group):
+        values = training | values
+        if BACKENDS[values["backend"]].kind == "trainer":
+            values |= {"share_inputs": False, "recompute": False}  # its layers and its loop are its own
+        spec = RunSpec.from_dict(values | {"run_id": run_id(values)})
+        check_fits_model(spec, spec.sequence_length, "sequence_length")
+        yield spec
+
+
+def _arranged(config: dict, section: str, group: dict) -> Iterator[tuple[dict, dict]]:
+    """A group for each of its arrangements, whose name tells them apart, and how that reaches the weights."""
+    for arrangement in group.get("arrangements", config[section]["arrangements"]):
+        how = {key: value for key, value in arrangement.items() if key != "name"}
+        how["workers"] = [str(layers) for layers in arrangement["workers"]]
+        yield group | {"variant": " ".join(v for v in (group.get("variant"), arrangement["name"]) if v)}, how
 
 
 def _group_loopbacks(config: dict, group: dict) -> Iterator[LoopbackSpec]:
-    """Every run of a group in each of its arrangements, whose name tells them apart."""
-    runs = {key: value for key, value in group.items() if key != "arrangements"}
-    for arrangement in group.get("arrangements", config["loopback"]["arrangements"]):
-        how = {key: value for key, value in arrangement.items() if key != "name"}
-        how["workers"] = [str(layers) for layers in arrangement["workers"]]
-        named = runs | {"variant": " ".join(v for v in (group.get("variant"), arrangement["name"]) if v)}
+    """Every run of a group in each of its arrangements."""
+    for named, how in _arranged(config, "loopback", group):
         for run in _group_runs(config, "loopback", named):
             spec = LoopbackSpec.from_dict(how | {"run_id": run.run_id, "run": run.to_dict()})
+            check_workers(spec)
+            yield spec
+
+
+def _group_generations(config: dict, group: dict) -> Iterator[GenerationSpec]:
+    """Every text of a group in each of its arrangements."""
+    section = config["generation"]
+    sizes = {key: group.get(key, section[key]) for key in ("prompt_tokens", "new_tokens", "repeats")}
+    asked = {"prompt_tokens": sizes["prompt_tokens"], "max_new_tokens": sizes["new_tokens"]}
+    for named, how in _arranged(config, "generation", group):
+        for values in _combinations(config, "generation", named):
+            fields = {key: value for key, value in values.items() if key in GenerateSpec.model_fields}
+            run = GenerateSpec.from_dict(fields | asked)
+            check_fits_model(run, sum(asked.values()), "prompt_tokens and new_tokens")
+            about = {"run_id": run_id(values), "variant": values["variant"], "repeats": sizes["repeats"]}
+            spec = GenerationSpec.from_dict(how | about | {"run": run.to_dict()})
             check_workers(spec)
             yield spec
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from private_lora.results.fingerprints import AnySpec
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec, run_of
+from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 from private_lora.study.grid import input_files
 
 # A job of several runs is not to take longer: then jobs side by side end at about the same time.
@@ -65,7 +66,7 @@ class Batch:
     def memory_bus(self) -> int:
         """1 where two jobs at once take as long as one after the other: GLWE is bound by memory bandwidth."""
         runs = [run_of(spec) for spec in self.specs]
-        return int(any(isinstance(run, RunSpec) and run.backend == "glwe" for run in runs))
+        return int(any(isinstance(run, SplitSpec) and run.backend == "glwe" for run in runs))
 
 
 def batches(specs: Iterable[AnySpec]) -> dict[str, Batch]:
@@ -101,12 +102,12 @@ def _fits(group: list[AnySpec], spec: AnySpec) -> bool:
 def is_apart(spec: AnySpec) -> bool:
     """Whether a run is a job of its own."""
     run = run_of(spec)
-    return isinstance(run, RunSpec) and (run.backend in KEPT_APART or run.model not in BUILT_IN_MODELS)
+    return isinstance(run, SplitSpec) and (run.backend in KEPT_APART or run.model not in BUILT_IN_MODELS)
 
 
 def input_files_of(batch: Batch) -> list[str]:
     """Local files that the numbers of a job's runs depend on: base models, and text that the user brought."""
-    runs = [run for run in map(run_of, batch.specs) if isinstance(run, RunSpec)]
+    runs = [run for run in map(run_of, batch.specs) if isinstance(run, SplitSpec)]
     return list(dict.fromkeys(path for run in runs for path in input_files(run)))
 
 
@@ -119,6 +120,9 @@ def expected_seconds(spec: AnySpec) -> float:
         return _block_seconds(spec)
     if isinstance(spec, LoopbackSpec):
         return 10.0 * bool(spec.workers) + 2 * expected_seconds(spec.run)
+    if isinstance(spec, GenerationSpec):
+        tokens = spec.repeats * spec.run.max_new_tokens * MODEL_FACTOR.get(spec.run.model, 1.0)
+        return 2.0 + 10.0 * bool(spec.workers) + tokens * GENERATED_TOKEN_S * BACKEND_FACTOR.get(spec.run.backend, 1.0)
     if spec.backend == "glwe":
         return spec.steps * 3 * spec.batch_size * spec.sequence_length * GLWE_TOKEN_S * (spec.blocks or 2) / 2
     factor = BACKEND_FACTOR.get(spec.backend, 1.0) * MODEL_FACTOR.get(spec.model, 1.0)

@@ -8,8 +8,9 @@ from pathlib import Path
 from private_lora.core.files import atomic_path
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
-from private_lora.specs.loopback import LoopbackSpec
+from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
 from private_lora.specs.run import RunSpec
 from private_lora.specs.worker import WorkerSpec
 from private_lora.study.sections import StudyConfig
@@ -21,6 +22,8 @@ MODELS = {
     "block": BlockSpec,
     "costs": CostSpec,
     "loopback": LoopbackSpec,
+    "generate": GenerateSpec,
+    "generation": GenerationSpec,
     "worker": WorkerSpec,
 }
 

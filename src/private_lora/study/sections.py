@@ -116,8 +116,8 @@ Backends = _list_of(_either(Backend, str, lambda value: isinstance(value, (dict,
 Pairs = _list_of(Pair)
 
 
-class Group(Model):
-    """A grid: backends x quantizers x bits x constant_rows x seeds."""
+class Grid(Model):
+    """Backends x quantizers x bits x constant_rows x seeds."""
 
     model: Text
     backends: Backends
@@ -130,6 +130,11 @@ class Group(Model):
     blocks: Sizes = _optional()
     constant_rows: _list_of(ConstantRows) = _optional()
     seeds: Seeds = _optional()
+
+
+class Group(Grid):
+    """A grid of fine-tuning runs."""
+
     training: Differences = _optional()
 
 
@@ -168,6 +173,26 @@ class Loopback(Model):
     arrangements: Arrangements
     groups: list[LoopbackGroup]
     training: Differences = _optional()
+    seeds: Seeds = _optional()
+
+
+class GenerationGroup(Grid):
+    """A grid of generated texts, each in every arrangement."""
+
+    arrangements: Arrangements = _optional()
+    prompt_tokens: Positive = _optional()
+    new_tokens: Positive = _optional()
+    repeats: Positive = _optional()
+
+
+class Generation(Model):
+    """Texts generated token by token, in process and through workers."""
+
+    arrangements: Arrangements
+    prompt_tokens: Positive
+    new_tokens: Positive
+    repeats: Positive
+    groups: list[GenerationGroup]
     seeds: Seeds = _optional()
 
 
@@ -255,6 +280,7 @@ class StudyConfig(Model):
     packed: FineTuning
     full_size: FineTuning
     loopback: Loopback
+    generation: Generation = _optional()
     layer: Layer
     block: Block
     costs: CostSpec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from private_lora.data.encoding import Batches, Encoded, encode, encoding_report
 from private_lora.data.load import load_examples
 from private_lora.data.sources.random_tokens import random_tokens
 from private_lora.models.load import load_base
-from private_lora.models.stream import WeightSource, load_frame
+from private_lora.models.stream import Frame, WeightSource, load_frame
 from private_lora.results.provenance import machine
 from private_lora.results.recorder import Recorder
 from private_lora.results.schema import options_text
@@ -21,10 +22,12 @@ from private_lora.specs.backends import BACKENDS
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
 from private_lora.specs.run import RunSpec
+from private_lora.specs.split import SplitSpec
 from private_lora.split.linear import calibrate, split_model
 from private_lora.split.place import InProcess, Place
 from private_lora.split.recompute import recompute_activations
 from private_lora.split.session import Session
+from private_lora.training.adapter import add_adapter
 from private_lora.training.checkpoints import Checkpoint
 
 
@@ -96,13 +99,21 @@ def load_split(spec: RunSpec, place: Place | None = None) -> tuple[torch.nn.Modu
     if BACKENDS[spec.backend].kind == "trainer":
         base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
         return add_adapter(base, spec), tokenizer, None, base.config.num_hidden_layers
-    frame = load_frame(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
-    model = add_adapter(frame.model, spec)
-    session = make_session(model, spec, frame.weight, place)
-    give_back_memory()
+    frame, model, session = split_base(spec, lambda base: add_adapter(base, spec), place)
     if spec.recompute:
         recompute_activations(model, session)
     return model, frame.tokenizer, session, frame.model_blocks
+
+
+def split_base(
+    spec: SplitSpec, adapt: Callable[[torch.nn.Module], torch.nn.Module], place: Place | None = None, backward: bool = True
+) -> tuple[Frame, torch.nn.Module, Session]:
+    """The base model's frame, what `adapt` makes of it, and the session that its frozen layers call."""
+    frame = load_frame(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
+    model = adapt(frame.model)
+    session = make_session(model, spec, frame.weight, place, backward)
+    give_back_memory()
+    return frame, model, session
 
 
 def load_texts(spec: RunSpec, tokenizer) -> Texts:
@@ -144,7 +155,7 @@ def common_columns(spec: RunSpec) -> dict:
     return columns | quantization
 
 
-def quantization_of(spec: RunSpec) -> Quantization:
+def quantization_of(spec: SplitSpec) -> Quantization:
     """The spec's quantization."""
     return Quantization(
         spec.activation_quantizer,
@@ -155,37 +166,27 @@ def quantization_of(spec: RunSpec) -> Quantization:
     )
 
 
-def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
-    """The base model with LoRA on all its linear layers but the output head, initialised from the seed."""
-    from peft import LoraConfig, get_peft_model
-    from transformers.pytorch_utils import Conv1D
-
-    has_conv1d = any(isinstance(m, Conv1D) for m in base.modules())
-    config = LoraConfig(
-        r=spec.lora_rank,
-        lora_alpha=spec.lora_alpha,
-        lora_dropout=spec.lora_dropout,
-        target_modules="all-linear",
-        fan_in_fan_out=has_conv1d,
-        task_type="CAUSAL_LM",
-    )
-    base.config.use_cache = False
-    torch.manual_seed(spec.seed)
-    return get_peft_model(base, config)
-
-
-def make_session(model: torch.nn.Module, spec: RunSpec, source: WeightSource, place: Place | None = None) -> Session:
+def make_session(
+    model: torch.nn.Module, spec: SplitSpec, source: WeightSource, place: Place | None = None, backward: bool = True
+) -> Session:
     """The model's frozen layers, their weights from the source, at the spec's backend; static ranges calibrated."""
     options = dict(spec.backend_options)
     if BACKENDS[spec.backend].basis == "simulated":
         options.setdefault("seed", spec.seed)
     backend = load_backend(spec.backend, device=spec.device, **options)
     session = Session(backend, quantization_of(spec), place=place or InProcess())
-    split_model(model, session, spec.share_inputs, source)
+    split_model(model, session, spec.share_inputs, source, backward)
     session.place.connect(spec)
     if spec.activation_bits is not None and ACTIVATION_QUANTIZERS[spec.activation_quantizer].calibrated:
         calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
     return session
+
+
+def check_encrypted(spec: SplitSpec, counted: int) -> None:
+    """Nothing; raises RuntimeError if a spec claims encryption and no product was counted that was encrypted."""
+    claims_encryption = BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
+    if claims_encryption and not counted:
+        raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
 
 
 def make_optimizer(model: torch.nn.Module, spec: RunSpec):

@@ -24,7 +24,7 @@ from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
 from private_lora.training.loop import evaluate, record_step, train
-from private_lora.training.preparation import Run, prepare
+from private_lora.training.preparation import Run, check_encrypted, prepare
 
 log = logging.getLogger(__name__)
 
@@ -169,11 +169,8 @@ def _add_network_rows(session, add) -> None:
 
 def check_labels(run: Run, facts: dict) -> None:
     """Nothing; raises RuntimeError if a run labelled as encrypted did not encrypt."""
-    spec = run.spec
-    claims_encryption = BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
     counted = run.session.counters.encrypted_products if run.session else facts.get("encrypted_matmuls", (0, ""))[0]
-    if claims_encryption and not counted:
-        raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
+    check_encrypted(run.spec, counted)
 
 
 def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds: float) -> dict:

@@ -45,7 +45,7 @@ def test_what_is_said_about_a_field_is_behind_nothing(tmp_path):
 
 
 def test_a_description_is_behind_what_is_published_and_behind_no_run(study):
-    specs = [*study.runs.values(), *study.loopbacks.values(), *study.layers.values(), *study.blocks.values()]
+    specs = [*study.runs.values(), *study.measurements]
     assert all(not set(DESCRIBED) & set(files_behind(spec)) for spec in specs)
     assert set(DESCRIBED) <= set(source_files(frozenset({"publish.tables", "publish.figures", "costs.predict"})))
 

@@ -10,8 +10,9 @@ from private_lora.models.load import load_base
 from private_lora.models.stream import load_frame
 from private_lora.specs.backends import BACKENDS
 from private_lora.split.linear import SplitLinear
+from private_lora.training.adapter import add_adapter
 from private_lora.training.loop import train, train_step
-from private_lora.training.preparation import add_adapter, make_session, prepare
+from private_lora.training.preparation import make_session, prepare
 
 
 @pytest.mark.parametrize("share_inputs", [True, False])

@@ -15,8 +15,9 @@ from private_lora.backends import load
 from private_lora.core.errors import UserError
 from private_lora.specs.run import RunSpec
 from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight
+from private_lora.training.adapter import add_adapter
 from private_lora.training.concrete_ml.trainer import ConcreteMLBackend, calibration_batch, clear_layer_output
-from private_lora.training.preparation import add_adapter, make_optimizer
+from private_lora.training.preparation import make_optimizer
 
 EXACT_IN_FLOAT32 = 2**24
 LAYERS = 24

@@ -16,7 +16,6 @@ from private_lora.core.memory import give_back_memory
 from private_lora.models.stream import WeightSource, open_weights, remote_layers
 from private_lora.network.wire.settings import Settings, model_identity, plan_json
 from private_lora.specs.grouping import groups, joint_name
-from private_lora.specs.quantization import Quantization
 from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.worker import WorkerSpec
 from private_lora.split.weights import ProductWeight, backward_weight, forward_weight, input_output_weight
@@ -70,7 +69,7 @@ def hold(spec: WorkerSpec, progress=None) -> Held:
     backend = load_backend(spec.backend, device=spec.device, **spec.backend_options)
     products = {}
     for names in groups(chosen, spec.share_inputs):
-        for weight in _weights(names, layers, source, spec.quantization):
+        for weight in _weights(names, layers, source, spec):
             products[weight.name] = _product(backend, weight, spec.activation_bits)
             if progress is not None:
                 progress(weight.name)
@@ -80,14 +79,15 @@ def hold(spec: WorkerSpec, progress=None) -> Held:
     return Held(Settings.of(spec, identity), backend, products)
 
 
-def _weights(names: list[str], layers: dict, source: WeightSource, quantization: Quantization) -> Iterator[ProductWeight]:
-    """Both products of one group, the way the client makes them."""
+def _weights(names: list[str], layers: dict, source: WeightSource, spec: WorkerSpec) -> Iterator[ProductWeight]:
+    """The products of one group, the way the client makes them."""
     weights = [input_output_weight(layers[name], source(f"{name}.weight")) for name in names]
     joint = np.concatenate(weights, axis=1)
     widths, name = [weight.shape[1] for weight in weights], joint_name(names)
     del weights
-    yield forward_weight(joint, name, widths, quantization)
-    yield backward_weight(joint, name, quantization)
+    yield forward_weight(joint, name, widths, spec.quantization)
+    if spec.backward:
+        yield backward_weight(joint, name, spec.quantization)
 
 
 def _product(backend: Backend, weight: ProductWeight, activation_bits: int | None) -> HeldProduct:
