@@ -206,6 +206,8 @@ BLOCK_RATIOS = {
     "packed": ((1.7, 1.8, 1.9), (0.3, 0.35, 0.4)),
     "packed_approx": ((0.7, 0.8, 0.9), (0.2, 0.25, 0.3)),
 }
+# Ratios that meet every target.
+MET = {"packed": ((1.0, 1.1, 1.2), (0.3, 0.35, 0.4)), "packed_approx": ((0.5, 0.6, 0.7), (0.2, 0.25, 0.3))}
 BLOCK_BYTES = {"packed": (4.0, 5.5), "packed_approx": (3.0, 3.0)}
 
 

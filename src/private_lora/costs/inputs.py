@@ -173,7 +173,8 @@ def _local_formula(work: LocalWork, architecture: Architecture, share: float, in
 class Scheme:
     """Measured products of one backend, its options, device, machine and bits, by tokens, inputs and outputs.
 
-    options: their name; backend_options: the same as JSON. kinds: `joint`, `apart` or both, as measured. table: columns tokens, inputs, outputs, TIMES, SIZES (medians) and run_ids.
+    options: their name; backend_options: the same as JSON. kinds: `joint`, `apart` or both, as measured. table: columns
+    tokens, inputs, outputs, TIMES, SIZES (medians) and run_ids.
     """
 
     backend: str

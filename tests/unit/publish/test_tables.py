@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_generation import generation_rows
 from synthetic_loopback import network_rows
 from synthetic_results import (
+    MET,
+    block_rows,
     encrypted_rows,
     full_size_rows,
     inflation_rows,
@@ -30,7 +33,8 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, loopback=network_rows()))
+    others = {"block": block_rows(ratios=MET), "loopback": network_rows(), "generation": generation_rows()}
+    return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
 
 
 def table(tmp_path, name: str, convergence=(), layer=(), published=False) -> pd.DataFrame:

@@ -57,7 +57,9 @@ def economics(data: Data) -> pd.DataFrame:
     plain = schemes_of(data.block_of_all_machines, list(PLAINTEXT.values()))
     steps = full_steps(data)
     steps = steps[steps["blocks"] == steps["model_blocks"]]
-    found = [_line(line, plain, steps) for _, line in schemes.iterrows()]
+    options = {(s.backend, s.options): s.backend_options for s in schemes_of(data.block_of_all_machines)}
+    named = [options[line["backend"], line["options"]] for _, line in schemes.iterrows()]
+    found = [_line(line, plain, steps) for _, line in schemes.assign(backend_options=named).iterrows()]
     table = pd.DataFrame(found, columns=[c for c in COLUMNS if c != "weights"])
     return by_size(table, ["tokens", "machine", "backend", "options"])[COLUMNS]
 
@@ -93,7 +95,8 @@ def _measured(columns: dict, steps: pd.DataFrame) -> dict:
     if not len(mine):
         return {}
     client = mine.iloc[0][["quantize_s", "encrypt_s", "decrypt_s"]].sum()
-    float32, integer = (steps[steps["backend"] == name] for name in ("float", "integer"))
+    clear = steps[steps["options"] == ""]
+    float32, integer = (clear[clear["backend"] == name] for name in ("float", "integer"))
     found = {"measured_basis": mine.iloc[0]["basis"], "run_ids": ids_of(columns["run_ids"], mine.iloc[0])}
     if len(float32):
         found |= {MEASURED: (ratio := client / float32.iloc[0]["server_s"]), ERROR: 100 * (columns[WITH_QUANTIZE] / ratio - 1)}

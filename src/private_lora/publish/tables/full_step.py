@@ -135,8 +135,8 @@ def full_step(data: Data) -> pd.DataFrame:
         f"transformer blocks of this run, of the model's. {CALLS_NOTE} "
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
-        "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: mean seconds per step in "
-        "these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
+        "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: "
+        "mean seconds per step in these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
         "step time over float32, integer, bf16: over the median step of the run in the clear with the same batches and the "
         "same calls on this machine; integer multiplies the same integers without encryption; bf16: float with weights and "
         "products in bfloat16, empty where it was not measured.",
