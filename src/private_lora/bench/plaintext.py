@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from private_lora.backends.clear.arithmetic import onednn_product
 from private_lora.crypto.kernels import CUDA_ROWS, padded_for_cuda
 from private_lora.split.stopwatch import Stopwatch
 
@@ -31,6 +32,7 @@ class PlaintextType:
 # int32 and float64 hold every sum of these products; bf16 is summed as float32 and rounded at the end.
 TYPES = {
     "plaintext_float32": PlaintextType(torch.float32, FLOAT32_ERROR),
+    "plaintext_float32_onednn": PlaintextType(torch.float32, FLOAT32_ERROR),
     "plaintext_float64": PlaintextType(torch.float64),
     "plaintext_bf16": PlaintextType(torch.bfloat16, FLOAT32_ERROR, BF16_ERROR),
     "plaintext_int8": PlaintextType(torch.int8),
@@ -45,6 +47,8 @@ class PlaintextProduct:
         dtype = TYPES[name].dtype
         self._x, self._weight = (torch.from_numpy(matrix).to(device, dtype) for matrix in (x, weight))
         self._multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
+        if name == "plaintext_float32_onednn":
+            self._multiply, self._weight = onednn_product, self._weight.T.contiguous()
         if dtype == torch.int8 and device != "cpu":
             self._x, self._weight = padded_for_cuda(self._x, CUDA_ROWS), padded_for_cuda(self._weight)
 

@@ -79,6 +79,7 @@ PLAINTEXT = {
     descriptor.name: descriptor
     for descriptor in (
         PlaintextDescriptor("plaintext_float32", "plaintext float32", BLACK),
+        PlaintextDescriptor("plaintext_float32_onednn", "plaintext float32, oneDNN", ORANGE),
         PlaintextDescriptor("plaintext_float64", "plaintext float64", GREY),
         PlaintextDescriptor("plaintext_bf16", "plaintext bf16 (inexact)", PURPLE, bits=9),
         PlaintextDescriptor("plaintext_int8", "plaintext int8", BLUE, bits=8),

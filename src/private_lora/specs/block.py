@@ -84,6 +84,8 @@ class BlockSpec(Spec):
         check_name("backend", name, (*PLAINTEXT, *matmul))
         if name in matmul:
             check_backend(name, self.device, options)
+        elif name == "plaintext_float32_onednn" and self.device != "cpu":
+            raise UserError(f"{name} is a product on the CPU: leave it out on device {self.device!r}")
         elif options:
             raise UserError(f"{name} takes no options: leave them out")
         most = PLAINTEXT[name].bits if name in PLAINTEXT else MAX_BITS

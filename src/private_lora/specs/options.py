@@ -23,6 +23,8 @@ class FloatOptions(NoOptions):
 
     dtype: Literal["float32", "bfloat16"] = "float32"
     """of weights and products; rows and answers are float32"""
+    library: Literal["torch", "onednn"] = "torch"
+    """of the float32 product: torch.matmul, or oneDNN's, twice as fast where torch calls MKL on processors of AMD's"""
 
 
 class PackedOptions(NoOptions):

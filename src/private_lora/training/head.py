@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from private_lora.backends.clear.arithmetic import onednn_product
 from private_lora.data.encoding import IGNORED
 
 # Logits of a batch up to which the model's own loss is taken, 268 MB of float32: its sums are in another order than those of
@@ -62,5 +63,5 @@ class ChunkedLoss(torch.autograd.Function):
 def _product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """x times the transposed weight, float32 by oneDNN: torch's own product is MKL's, half as fast on processors of AMD's."""
     if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+        return onednn_product(x, weight)
     return x @ weight.T

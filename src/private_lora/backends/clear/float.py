@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from private_lora.backends.clear.arithmetic import onednn_product
 from private_lora.backends.contract import ClearBackend, ClearMessage, Client, Plan, Server, accumulator_bound
+from private_lora.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,17 @@ TYPES = {"float32": FLOAT32, "bfloat16": FloatType(torch.bfloat16, 2**8, 2.0**-9
 class FloatBackend(ClearBackend):
     """Takes float matrices as they are; integers are multiplied as floats and rounded to the nearest.
 
-    dtype: `float32`, or `bfloat16`, to which weights, rows and answers are then rounded.
+    dtype: `float32`, or `bfloat16`, to which weights, rows and answers are then rounded. library: of the float32 product on a
+    CPU, `torch` or `onednn`.
     """
 
     name = "float"
 
-    def __init__(self, device: str = "cpu", dtype: str = "float32"):
+    def __init__(self, device: str = "cpu", dtype: str = "float32", library: str = "torch"):
         super().__init__(device)
-        self.dtype = dtype
+        if library == "onednn" and (dtype != "float32" or device != "cpu"):
+            raise UserError("library onednn of backend float multiplies float32 on the CPU: leave out dtype, device or library")
+        self.dtype, self.library = dtype, library
 
     def plan(self, weight: np.ndarray, activation_bits: int | None = None) -> Plan:
         inputs, outputs = weight.shape
@@ -56,6 +61,8 @@ class FloatBackend(ClearBackend):
         return FloatClient(plan)
 
     def server(self, plan: Plan, weight: np.ndarray) -> FloatServer:
+        if self.library == "onednn":
+            return OneDnnServer(plan, weight)
         return FloatServer(plan, weight, TYPES[self.dtype].dtype)
 
 
@@ -83,3 +90,15 @@ class FloatServer(Server):
         self.counters.products += 1
         rows = torch.from_numpy(message.values).to(self._weight.dtype)
         return ClearMessage((rows @ self._weight).float().numpy())
+
+
+class OneDnnServer(Server):
+    """The float32 weight as oneDNN takes it, D x K."""
+
+    def __init__(self, plan: Plan, weight: np.ndarray):
+        super().__init__(plan)
+        self._weight = torch.from_numpy(np.ascontiguousarray(weight.T, dtype=np.float32))
+
+    def matmul(self, message: ClearMessage) -> ClearMessage:
+        self.counters.products += 1
+        return ClearMessage(onednn_product(torch.from_numpy(message.values), self._weight).numpy())

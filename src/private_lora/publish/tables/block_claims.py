@@ -77,9 +77,9 @@ def _ratios(runs: pd.DataFrame, scheme: tuple[str, str], inputs: str, tokens: in
     threads = ", ".join(f"{run['threads']:.0f} threads of {run['machine']}" for _, run in runs.iterrows())
     client = CLIENT_SMALL if tokens == SMALL else CLIENT[scheme]
     for side, limits, what in (("server", SERVER[scheme], "server product"), ("client", client, "client's encrypt + decrypt")):
-        for plaintext in ("float32", "int8", "bf16"):
+        for plaintext in ("float32", "float32_onednn", "int8", "bf16"):
             found = runs[runs[f"{side}_over_{plaintext}_median"].notna()]
-            if plaintext == "bf16" and not len(found):
+            if plaintext in ("bf16", "float32_onednn") and not len(found):
                 continue
             limit = limits[kind] if plaintext == "float32" else None
             if (side, plaintext) == ("server", "int8"):

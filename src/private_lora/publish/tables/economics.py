@@ -16,7 +16,7 @@ from private_lora.results.labels import CALLS_NOTE, ids_of
 from private_lora.results.reader import Data
 
 # Plaintext products beside which the client's time stands, by their name in the columns.
-PLAINTEXT = {"float32": PLAIN, "int8": "plaintext_int8", "bf16": "plaintext_bf16"}
+PLAINTEXT = {"float32": PLAIN, "float32_onednn": "plaintext_float32_onednn", "int8": "plaintext_int8", "bf16": "plaintext_bf16"}
 TIMES = [f"plaintext_{name}_time_s" for name in PLAINTEXT]
 RATIOS = [f"client{extra}_over_{name}" for extra in ("", "_with_quantize") for name in PLAINTEXT]
 WITH_QUANTIZE = "client_with_quantize_over_float32"

@@ -13,7 +13,12 @@ from private_lora.results.reader import Data
 from private_lora.results.schema import options_text
 
 # Step times are compared with those of the same step under a backend, with its options, that encrypts nothing.
-CLEAR = {"float32": ("float", {}), "integer": ("integer", {}), "bf16": ("float", {"dtype": "bfloat16"})}
+CLEAR = {
+    "float32": ("float", {}),
+    "float32_onednn": ("float", {"library": "onednn"}),
+    "integer": ("integer", {}),
+    "bf16": ("float", {"dtype": "bfloat16"}),
+}
 RATIOS = {f"step_time_over_{name}": name for name in CLEAR}
 COLUMNS = [
     "model",
@@ -136,7 +141,8 @@ def full_step(data: Data) -> pd.DataFrame:
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: "
-        "mean seconds per step in these; rest: everything else, all of it at the client. Client and server are one process on one machine.",
+        "mean seconds per step in these; rest: everything else, all of it at the client. Client and server are one process "
+        "on one machine.",
         "step time over float32, integer, bf16: over the median step of the run in the clear with the same batches and the "
         "same calls on this machine; integer multiplies the same integers without encryption; bf16: float with weights and "
         "products in bfloat16, empty where it was not measured.",
