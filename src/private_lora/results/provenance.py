@@ -134,8 +134,14 @@ def _threads() -> dict:
 
 
 def _processor() -> str:
-    """The processor's model name from /proc/cpuinfo, or what platform knows."""
-    return _cpuinfo("model name") or platform.processor()
+    """The processor's model name from /proc/cpuinfo, or what platform knows.
+
+    A name without a number, as virtual machines give, stands for several generations: then with family and model.
+    """
+    name = _cpuinfo("model name") or platform.processor()
+    if any(letter.isdigit() for letter in name) or not _cpuinfo("cpu family"):
+        return name
+    return f"{name} (family {_cpuinfo('cpu family')}, model {_cpuinfo('model')})"
 
 
 def _cpu_flags() -> list[str]:
