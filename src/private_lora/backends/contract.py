@@ -140,6 +140,10 @@ class Backend(ABC):
         """Value and unit, by the result schema's names, of what the clients with these keys keep; most keep nothing."""
         return {}
 
+    def report(self) -> dict:
+        """What a sidecar should say of how this backend computes here; most have nothing to say."""
+        return {}
+
     def start_step(self, step: int) -> None:  # noqa: B027 - most backends have nothing to do
         """Told at the start of each training step, so that simulated randomness is a function of the step."""
 

@@ -241,4 +241,5 @@ def _write_sidecar(spec: BlockSpec, started: Start, tallies: list[Tally], out: P
     content = {"spec": spec.to_dict(), "environment": started.environment(), "operands": OPERANDS}
     content |= {"torch_threads": torch.get_num_threads(), "numba_threads": numba.get_num_threads()}
     content |= {"parameters": {tally.name: tally.parameters for tally in tallies if tally.parameters}}
+    content |= {"backends": {tally.name: tally.loaded.report() for tally in tallies if tally.loaded is not None}}
     write_sidecar(out.parent / "sidecar.json", content)

@@ -60,6 +60,7 @@ def layer(spec: LayerSpec, out: Path) -> None:
             "environment": started.environment(),
             "torch_threads": torch.get_num_threads(),
             "parameters": plan.parameters,
+            "backend": backend.report(),
         },
     )
     recorder.write(out)

@@ -191,6 +191,7 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "seconds": seconds,
         "facts": facts,
         "place": run.session.place.report() if run.session else {},
+        "backend": run.session.backend.report() if run.session else {},
         "layers": {p.name: _plan(p.plan) for p in products},
     }
 

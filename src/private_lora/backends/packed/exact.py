@@ -124,6 +124,9 @@ class PackedBackend(Backend):
             return SessionServer(plan, weight, parameters_of(plan), self.device)
         return PackedServer(plan, weight, self.device)
 
+    def report(self) -> dict:
+        return {"int8_kernel": fastest_kernel() if self.device == "cpu" else "int8"}
+
     def metrics(self, keys: PackedKeys) -> dict[str, tuple[float, str]]:
         if self.mask != "session" or keys is None:
             return {}
