@@ -158,7 +158,7 @@ def _session_message(data: bytes) -> SessionQuestion | SessionAnswer:
 
 def _raw(array: np.ndarray) -> memoryview:
     """The bytes of an array, without a copy of them."""
-    return memoryview(np.ascontiguousarray(array)).cast("B")
+    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")  # of nothing, there is no cast
 
 
 def _check_size(payload: memoryview, expected: int, kind: str) -> None:
