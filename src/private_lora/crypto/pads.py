@@ -31,7 +31,7 @@ _LOW_PLANES = 4
 class Pad:
     """Slots of one product, made of fresh secrets (one for each SLOTS slots) under its mask.
 
-    low, high: A s + e, rounded and reduced to `upload_bits`, slots x K: its lower 32 bits, and the others. phase: upper
+    low, high: A s + e, rounded and reduced as `pad_dropped_bits` says, slots x K: its lower 32 bits, and the others. phase: upper
     `phase_bits` of (A W) s, slots x D, made when first asked for; then the secrets are forgotten. taken: slots used.
     """
 
@@ -78,7 +78,7 @@ def _spectra(secrets: np.ndarray) -> np.ndarray:
 def _masked_errors(mask_key, inputs, spectra, p: SessionParameters) -> tuple[np.ndarray, np.ndarray]:
     tiles, slots = tile_count(inputs), len(spectra) * SLOTS
     low = np.empty((slots, tiles * LANES), np.uint32)
-    high = np.empty(low.shape, np.int8 if p.upload_bits <= 40 else np.int32)
+    high = np.empty(low.shape, np.int8 if p.log2_q - p.pad_dropped_bits <= 40 else np.int32)
     low_planes = p.mask_planes if p.log2_q <= EXACT_BITS else _LOW_PLANES
     error_seed, constants = fresh_seed(), roots(SLOTS)
 
@@ -90,7 +90,7 @@ def _masked_errors(mask_key, inputs, spectra, p: SessionParameters) -> tuple[np.
             fill_mask_tiles(mask_key, p.log2_q, tile, digits)
             errors = gaussian_errors(Stream(error_seed, tile * BLOCKS_PER_TILE), slots * LANES)
             planes = digits[0].reshape(p.mask_planes, -1)
-            sizes = low_planes, p.dropped_bits, p.upload_bits
+            sizes = low_planes, p.log2_q, p.pad_dropped_bits
             _masked_errors_tile(planes, errors, spectra, *sizes, block, work, low, high, tile * LANES, *constants)
 
     in_ranges(fill, tiles)
@@ -116,9 +116,10 @@ def _phases(hint, spectra: np.ndarray, p: SessionParameters) -> np.ndarray:
 def encrypt_slots(x: np.ndarray, scale: np.ndarray, pad: Pad, slots: slice, p: SessionParameters, out: np.ndarray) -> None:
     """Fill `out` (int8, byte planes x T x K) with encryptions of x (T x K integers) under T slots, which are wiped.
 
-    scale: of each row's message, in units of an uploaded coefficient (T).
+    scale: of each row's message, in units of Q's last bit (T).
     """
-    arguments = x, scale, pad.low[slots], pad.high[slots], p.upload_bits, out
+    widths = p.dropped_bits - p.pad_dropped_bits, p.upload_bits
+    arguments = x, scale / 2.0**p.pad_dropped_bits, pad.low[slots], pad.high[slots], *widths, out
     in_ranges(_encrypt, len(x), *arguments)
 
 
@@ -155,8 +156,12 @@ def _multiply_add(block, spectrum, is_first, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _masked_errors_tile(digits, errors, spectra, low_planes, dropped, kept, block, work, low, high, column, root_re, root_im):
-    """Columns column.. of `low` and `high`, from the mask's digits (planes x N LANES) and errors (slots LANES)."""
+def _masked_errors_tile(digits, errors, spectra, low_planes, log2_q, dropped, block, work, low, high, column, root_re, root_im):
+    """Columns column.. of `low` and `high`, from the mask's digits (planes x N LANES) and errors (slots LANES).
+
+    Which way a half is rounded, an error's parity says, which is independent of the sum: halves to even would make even values
+    likelier, and a message that is added to them would show its own parity.
+    """
     secrets, rank, size = spectra.shape[0], spectra.shape[1], block.size
     for part in range(work.shape[0]):
         planes = digits[:low_planes] if part == 0 else digits[low_planes:]
@@ -168,11 +173,15 @@ def _masked_errors_tile(digits, errors, spectra, low_planes, dropped, kept, bloc
         for s in range(secrets):
             inverse(work[part, s * size : (s + 1) * size], root_re, root_im)
     values = np.empty(CHUNK, np.int64)
+    middle, low_bits, spare = (np.int64(1) << dropped) >> 1, (np.int64(1) << dropped) - 1, 64 - (log2_q - dropped)
     for start in range(0, errors.size, CHUNK):
         source = errors[start : start + CHUNK]
         for i in range(source.size):
             values[i] = source[i]
-        reduce(work[:, start : start + source.size], 8 * low_planes, dropped, kept, values[: source.size])
+        reduce(work[:, start : start + source.size], 8 * low_planes, 0, log2_q, values[: source.size])
+        for i in range(source.size):
+            value = (values[i] + middle - (source[i] & low_bits & 1)) >> dropped
+            values[i] = (value << spare) >> spare
         for row in range(source.size // LANES):
             slot = start // LANES + row
             lows, highs = low[slot, column : column + LANES], high[slot, column : column + LANES]
@@ -201,9 +210,12 @@ def _phases_tile(hint, ring_size, bits, spectra, scale, block, work, phase, colu
 
 
 @numba.njit(nogil=True, cache=True)
-def _encrypt(start, stop, x, scale, low, high, kept, out):
-    """Rows start..stop-1: digits of (pad + scale x), reduced to `kept` signed bits; the pad's rows become 0."""
+def _encrypt(start, stop, x, scale, low, high, dropped, kept, out):
+    """Rows start..stop-1: digits of (pad + scale x), `dropped` bits rounded away, reduced to `kept` signed bits; the pad's rows
+    become 0.
+    """
     spare, planes, columns = 64 - kept, out.shape[0], out.shape[2]
+    middle, low_bits = (np.int64(1) << dropped) >> 1, (np.int64(1) << dropped) - 1
     offset = np.int64(0)
     for plane in range(planes):
         offset += np.int64(128) << (8 * plane)
@@ -215,8 +227,10 @@ def _encrypt(start, stop, x, scale, low, high, kept, out):
             lows, highs, source = low[row, first:last], high[row, first:last], x[row, first:last]
             for i in range(last - first):
                 value = (np.int64(highs[i]) << 32) + np.int64(lows[i]) + np.int64(np.rint(unit * source[i]))
+                quotient = value >> dropped
+                quotient += np.int64((value & low_bits) + (quotient & low_bits & 1) > middle)
                 # Reduction comes before anything leaves: the unreduced sum would tell of the message.
-                values[i] = ((value << spare) >> spare) + offset
+                values[i] = ((quotient << spare) >> spare) + offset
             for plane in range(planes):
                 shift, target = 8 * plane, out[plane, row, first:last]
                 for i in range(last - first):

@@ -67,15 +67,17 @@ class SessionParameters(PackedParameters):
         return self.upload_bits, self.body_bits
 
     @property
-    def upload_scale(self) -> int:
-        """Scale of the message in units of an uploaded coefficient; 0 where each token has its own."""
-        return self.delta >> self.dropped_bits
+    def pad_dropped_bits(self) -> int:
+        """Bits that a pad is without before a message is added. A message at a scale of its own is no multiple of what is
+        uploaded: its sum with the pad is rounded, so that the error of that is random whatever the message.
+        """
+        return self.dropped_bits if self.delta else 0
 
     def noise_variance(self, column_norm):
         """Variance of the phase error in units of Q's last bit, for columns of L2 norm `column_norm`, a number or an array."""
         error = ERROR_STD**2 + rounding_variance(self.dropped_bits)
         if not self.delta:
-            error += 4.0**self.dropped_bits / 12  # the scaled message is rounded to a multiple of what is uploaded
+            error += 1 / 12  # the scaled message is rounded to an integer
         hint = rounding_variance(self.log2_q - self.mask_bits, self.common_bits) * 2 * self.ring_size / 3
         phase = rounding_variance(max(0, self.log2_q - self.phase_bits))
         return np.square(column_norm) * error + hint + phase + self.body_variance

@@ -81,9 +81,7 @@ def approximate_plan(
     choose = choose_session_approximate if mask == "session" else choose_approximate
     parameters = choose(log2_q, norms.l2, security, norms.common_bits)
     error_std = float(parameters.noise_variance(norms.l2)) ** 0.5
-    # The scaled message is rounded to a multiple of this, by half of it at most.
-    unit = 2**parameters.dropped_bits if mask == "session" else 1
-    room = 2.0 ** (log2_q - 1) - unit * norms.l1 / 2 - sigmas(failure_log2) * error_std
+    room = 2.0 ** (log2_q - 1) - norms.l1 / 2 - sigmas(failure_log2) * error_std
     if room < norms.l1 / 2:
         raise ValueError(f"a modulus of {log2_q} bits has no room for this layer's error: give {name} a larger log2_q")
     half, inputs = 2 ** (activation_bits - 1), len(weight)

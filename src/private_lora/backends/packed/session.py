@@ -66,7 +66,7 @@ class SessionClient(Client):
             pad = self._filled(len(x) - first)
             taken = pad.take(min(pad.left, len(x) - first))
             rows = slice(first, first + taken.stop - taken.start)
-            encrypt_slots(x[rows], scale[rows] / 2.0**p.dropped_bits, pad, taken, p, out[:, rows])
+            encrypt_slots(x[rows], scale[rows], pad, taken, p, out[:, rows])
             slots.append((pad, taken))
             first = rows.stop
             if not pad.left:
