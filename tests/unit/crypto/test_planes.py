@@ -1,4 +1,4 @@
-"""The server's product of byte planes against Python's integers, for both kernels."""
+"""The server's product of byte planes against Python's integers, for all kernels."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,12 @@ from crypto_reference import loaded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from private_lora.crypto.planes import CUDA_ROWS, LARGEST_INPUTS, PlaneProduct, join_digits, padded_for_cuda, weight_digits
+from private_lora.crypto import kernels
+from private_lora.crypto.kernels import CUDA_ROWS, LARGEST_INPUTS, padded_for_cuda
+from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.ring import LANES
 
-KERNELS = ["int8", "float64"]
+KERNELS = [name for name, kind in kernels.KERNELS.items() if kernels.is_exact(kind)]
 
 
 def int8(seed, shape, extreme=False):
@@ -36,11 +38,12 @@ def expected_product(planes, weight, modulus_bits, kept_bits):
 
 
 def assert_rounded_right(kernel, planes, weight, modulus_bits, shift):
-    kept = modulus_bits - shift
-    out = PlaneProduct(weight, kernel).rounded(tiled(planes), modulus_bits, kept)
-    assert (out.rows, out.columns, out.bits) == (planes.shape[1], weight.shape[1], kept)
+    """Of planes and of the same in tiles."""
+    kept, product = modulus_bits - shift, PlaneProduct(weight, kernel)
     expected = expected_product(planes, weight, modulus_bits, kept)
-    np.testing.assert_array_equal(loaded(out)[:, : weight.shape[1]].astype(np.int64), expected)
+    for out in (product.rounded(planes, modulus_bits, kept), product.rounded_tiles(tiled(planes), modulus_bits, kept)):
+        assert (out.rows, out.columns, out.bits) == (planes.shape[1], weight.shape[1], kept)
+        np.testing.assert_array_equal(loaded(out)[:, : weight.shape[1]].astype(np.int64), expected)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -86,7 +89,7 @@ def test_the_largest_sums_are_exact(kernel):
     weight[:, 1] = 127
     product = sum(256**i for i in range(7)) * 2**16
     expected = [[128 * 128, -128 * 127], [-127 * 128, 127 * 127]]
-    out = PlaneProduct(weight, kernel).rounded(tiled(planes), 53, 53)
+    out = PlaneProduct(weight, kernel).rounded(planes, 53, 53)
     np.testing.assert_array_equal(loaded(out)[:, :2], [[float(product * e % 2**53) for e in row] for row in expected])
 
 
@@ -95,23 +98,25 @@ def test_no_sum_of_the_largest_number_of_inputs_passes_int32():
     assert LARGEST_INPUTS >= 2**16
 
 
-def test_products_in_a_row_do_not_leak_into_each_other():
-    product, weight = PlaneProduct(int8(1, (40, 9)), "int8"), int8(1, (40, 9))
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_products_in_a_row_do_not_leak_into_each_other(kernel):
+    product, weight = PlaneProduct(int8(1, (40, 9)), kernel), int8(1, (40, 9))
     for seed, rows in enumerate((50, 3, 17)):
         planes = int8(seed, (3, rows, 40))
-        out = product.rounded(tiled(planes), 24, 20)
-        np.testing.assert_array_equal(loaded(out)[:, :9], expected_product(planes, weight, 24, 20))
+        for out in (product.rounded(planes, 24, 20), product.rounded_tiles(tiled(planes), 24, 20)):
+            np.testing.assert_array_equal(loaded(out)[:, :9], expected_product(planes, weight, 24, 20))
 
 
 @pytest.mark.parametrize(("rows", "inputs", "outputs"), [(2, 3, 5), (2100, 33, 520)])
-def test_int8_operations_are_counted_with_their_padding(rows, inputs, outputs):
+def test_int8_operations_are_counted(rows, inputs, outputs):
     planes, weight = int8(0, (3, rows, inputs)), int8(1, (inputs, outputs))
-    filled = -(-inputs // LANES) * LANES
-    for kernel, expected in (("int8", 2 * 3 * rows * filled * outputs), ("float64", 0)):
+    for kernel in KERNELS:
+        expected = 0 if kernel == "float64" else 2 * 3 * rows * inputs * outputs
         product = PlaneProduct(weight, kernel)
-        for times in (1, 2):
-            product.rounded(tiled(planes), 24, 20)
-            assert product.int8_operations == times * expected
+        product.rounded(planes, 24, 20)
+        assert product.int8_operations == expected
+        product.rounded_tiles(tiled(planes), 24, 20)
+        assert product.int8_operations == 2 * expected
 
 
 @given(st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)))
