@@ -39,8 +39,8 @@ def decrypted(x, weight, p, number, delta=None, rounded=False):
     mask_seed = seed(2, number)
     bodies = encrypt_rows(x.astype(np.int16), delta, mask_seed, secrets, seed(3, number), p)
     product = PlaneProduct(weight.astype(np.int8), "float64")
-    mask = product.rounded(mask_tiles(mask_seed, p, len(weight)), p.log2_q, p.mask_bits)
-    body = product.rounded(bodies, p.upload_bits, p.body_bits)
+    mask = product.rounded_tiles(mask_tiles(mask_seed, p, len(weight)), p.log2_q, p.mask_bits)
+    body = product.rounded_tiles(bodies, p.upload_bits, p.body_bits)
     return decrypt_rows(mask, body, delta, secrets, p, rounded)
 
 
