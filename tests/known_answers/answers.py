@@ -174,7 +174,7 @@ def plans() -> dict:
             name = f"{backend} {bits} bit {json.dumps(options, sort_keys=True)} {shape[0]}x{shape[1]}"
             try:
                 plan = names.load(backend, **options).plan(integers([7, bits, *shape], bits, shape), bits)
-                found[name] = json.loads(names.plan_json(plan))
+                found[name] = json.loads(names.present_plan(plan))
             except ValueError as error:
                 found[name] = f"refused: {error}"
     return found
@@ -279,7 +279,7 @@ class Recording(names.InProcess):
         self.products = []
 
     def server(self, backend, plan, weight):
-        self.products.append(names.Expected(weight.name, weight.digest(), names.plan_json(plan)))
+        self.products.append(names.Expected(weight.name, weight.digest(), names.present_plan(plan)))
         return super().server(backend, plan, weight)
 
 
@@ -291,7 +291,7 @@ def handshakes() -> dict:
             values = NANO | {"backend": backend, "activation_bits": bits, "weight_bits": bits, "share_inputs": shared}
             spec = names.RunSpec.from_dict(values | {"run_id": "known"})
             place = Recording()
-            names.load_split(spec, place)
+            names.load_split(names.RunSpec.from_dict(as_it_was(spec.to_dict())), place)
             identity = names.model_identity(spec.model, spec.revision, spec.weights, spec.seed)
             settings = names.Settings.of(spec, identity).message()
             products = [names.messages.Product(name=p.name, weight_sha256=p.weight_sha256, plan=p.plan) for p in place.products]
@@ -323,7 +323,7 @@ def rows_of(run) -> list[list]:
 
 def trained(name: str, directory: Path) -> dict:
     """Rows and counters of two steps, under fixed randomness and on one thread."""
-    spec = names.RunSpec.from_dict(NANO | {"steps": 2, "checkpoint_every": 9} | TRAINED[name] | {"run_id": "known"})
+    spec = names.RunSpec.from_dict(as_it_was(NANO | {"steps": 2, "checkpoint_every": 9} | TRAINED[name] | {"run_id": "known"}))
     with one_thread(), fixed_randomness():
         run = names.prepare(spec, directory / name)
         names.train(run, progress=False)
@@ -340,10 +340,16 @@ def resumed_spec(name: str):
     return names.RunSpec.from_dict(RESUMED[name] | {"run_id": f"resumed-{name}"})
 
 
-def finished(name: str, directory: Path) -> dict:
-    """Rows and counters of a run, from the checkpoint in the directory if it has one."""
+def as_it_was(values: dict) -> dict:
+    """Values of a run's spec, which say what b24a8b2 did without being told."""
+    options = names.present_options(values["backend"], values.get("backend_options", {}))
+    return values | ({"backend_options": options} if options else {})
+
+
+def finished(name: str, directory: Path, spec=None) -> dict:
+    """Rows and counters of a run, from the checkpoint in the directory if it has one. spec: by default `resumed_spec`."""
     with one_thread(), fixed_randomness():
-        run = names.prepare(resumed_spec(name), directory)
+        run = names.prepare(spec or resumed_spec(name), directory)
         saved = run.checkpoint.load()
         names.train(run, progress=False)
     counts = {"counters": names.counted(run.session), "train_tokens": run.train_tokens}

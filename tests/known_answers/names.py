@@ -5,12 +5,12 @@ When a module moves, this file changes and no other of this directory; what has 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import renamed
 
-from private_lora.backends import load
+from private_lora import backends
 from private_lora.backends.contract import Plan
 from private_lora.network.client.freivalds import AnswerCheck
 from private_lora.network.wire import protocol_pb2 as messages
@@ -52,9 +52,10 @@ __all__ = [
     "merge",
     "messages",
     "model_identity",
-    "plan_json",
     "prepare",
     "present_config",
+    "present_options",
+    "present_plan",
     "present_specs",
     "present_values",
     "quantize_activations",
@@ -114,6 +115,24 @@ def present_values(fields: dict) -> dict:
     if isinstance(values.get("run"), dict):
         values["run"] = present_values(values["run"])
     return values
+
+
+def present_options(backend: str, options: dict) -> dict:
+    """Options of a backend of b24a8b2, which knew masks that are fresh for every question and no others."""
+    return options | ({"mask": "fresh"} if backend.startswith("packed") else {})
+
+
+def load(backend: str, **options):
+    """A backend as it was."""
+    return backends.load(backend, **present_options(backend, options))
+
+
+def present_plan(plan: Plan) -> str:
+    """Canonical JSON of a plan without what plans said nothing of."""
+    parameters = {key: value for key, value in plan.parameters.items() if key not in ("mask", "common_bits")}
+    if "weight" in parameters:
+        parameters["weight"] = {key: value for key, value in parameters["weight"].items() if key != "common_bits"}
+    return plan_json(replace(plan, parameters=parameters))
 
 
 def check_secret(check: AnswerCheck) -> tuple:
