@@ -13,19 +13,24 @@ import torch
 
 from private_lora.backends import load
 from private_lora.backends.packed import exact as packed
+from private_lora.backends.packed import session
+from private_lora.backends.packed.messages import SessionQuestion
+from private_lora.crypto import pads
 from private_lora.crypto.bits import TiledBits
+from private_lora.crypto.pads import SLOTS
 from private_lora.crypto.ring import transform
 
 NAMES = ["packed", "packed_approx"]
+MASKS = ["session", "fresh"]
 
 
 def integers(seed, shape, bits=8):
     return np.random.default_rng(seed).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape)
 
 
-def parties(name="packed", inputs=40, outputs=7, bits=8):
+def parties(mask, name="packed", inputs=40, outputs=7, bits=8):
     weight = integers(1, (inputs, outputs), bits)
-    backend = load(name)
+    backend = load(name, mask=mask)
     plan = backend.plan(weight, bits)
     return backend, weight, backend.client(plan).prepare(weight), backend.server(plan, weight)
 
@@ -58,11 +63,25 @@ def holds(places, pattern):
     return any(pattern in place for place in places)
 
 
-def patterns(client, x, keys):
-    """What must not be seen: secrets, their spectra, message scales, and rows and columns of the inputs in several types."""
-    for key in keys:
-        spectra = transform(key.secrets)
-        for array in (key.secrets, key.secrets.astype(np.float64), spectra, spectra[0, 5:], key.secrets[0, 100:]):
+@pytest.fixture
+def drawn(monkeypatch):
+    """Every secret that a client has drawn since, B x N each time."""
+    secrets, draw = [], packed.fresh_secrets
+
+    def fresh_secrets(*arguments):
+        secrets.append(draw(*arguments))
+        return secrets[-1]
+
+    for module in (packed, session):
+        monkeypatch.setattr(module, "fresh_secrets", fresh_secrets)
+    return secrets
+
+
+def patterns(x, drawn):
+    """What must not be seen: secrets, their spectra, and rows and columns of the inputs in several types."""
+    for secrets in drawn:
+        spectra, halves = transform(secrets), transform(secrets.reshape(-1, SLOTS))
+        for array in (secrets, secrets.astype(np.float64), spectra, spectra[0, 5:], secrets[0, 100:], halves, halves[1, 5:]):
             # 32 coefficients: a few may all be zero, which is found anywhere.
             yield array.ravel()[:32].tobytes()
     for kind in (np.int8, np.int16, np.int32, np.int64, np.float32, np.float64):
@@ -72,67 +91,88 @@ def patterns(client, x, keys):
             yield column[:20].tobytes()
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bits", [8, 16])
-def test_neither_the_server_nor_any_message_holds_secrets_or_inputs(name, bits):
-    _, weight, client, server = parties(name, bits=bits)
+def test_neither_the_server_nor_any_message_holds_secrets_or_inputs(mask, name, bits, drawn):
+    _, weight, client, server = parties(mask, name, bits=bits)
     x = integers(0, (50, 40), bits)
     question = client.encrypt(x)
     keys = list(client.keys.secret.values())
+    client.get_ready(question)
     answer = server.matmul(question)
     seen = [question.to_bytes(), answer.to_bytes(), *contents(question), *contents(server), *contents(answer)]
-    secret = list(patterns(client, x, keys))
+    assert drawn
+    secret, scale = list(patterns(x, drawn)), keys[0].delta if mask == "fresh" else keys[0].scale
+    if mask == "session":
+        (pad, slots), *_ = keys[0].slots
+        secret += [phase[:5].tobytes() for phase in pad.phase(None, None)[slots]]
+        secret += [part[:32].tobytes() for half in (pad.low, pad.high) for part in half[slots.stop : slots.stop + 5]]
+    secret = [pattern for pattern in secret if any(pattern)]
     assert not [pattern for pattern in secret if holds(seen, pattern)]
     # The search finds what is there.
-    assert holds(seen, question.mask_seed)
-    assert all(holds([*contents({"some": [keys, x.astype(np.int8), client]})], p) for p in (secret[0], keys[0].delta.tobytes()))
+    assert holds(seen, question.mask_seed if mask == "fresh" else question.question_id)
+    there = [*contents({"some": [keys, drawn, x.astype(np.int8), client]})]
+    assert all(holds(there, p) for p in (secret[0], scale.tobytes()))
     assert not any(item is client or item is client.keys or item is keys[0] for item in reachable([server, question, answer]))
     products = x @ weight
     assert not holds(seen, products[:20, 0].tobytes())
     assert not holds(seen, np.ascontiguousarray(products[0, :7]).tobytes())
 
 
+def byte_planes(question):
+    """Of a question's body under either kind of mask: planes x T x K."""
+    if isinstance(question, SessionQuestion):
+        return question.digits
+    tiles, planes, rows, lanes = question.bodies.shape
+    return question.bodies.transpose(1, 2, 0, 3).reshape(planes, rows, tiles * lanes)
+
+
 def residues(question):
-    planes = question.bodies.astype(np.int64)
-    return sum(planes[:, i] << (8 * i) for i in range(planes.shape[1])).ravel()
+    """T x K."""
+    return sum(plane.astype(np.int64) << (8 * i) for i, plane in enumerate(byte_planes(question)))
 
 
 def assert_unrelated(first, second):
-    assert first.mask_seed != second.mask_seed
+    assert getattr(first, "mask_seed", 1) != getattr(second, "mask_seed", 2)
     assert first.question_id != second.question_id
     # Of the lowest bytes, rounding prefers even ones; the highest may have fewer bits.
-    a, b = first.bodies[:, 1:-1].ravel(), second.bodies[:, 1:-1].ravel()
+    a, b = byte_planes(first)[1:-1].ravel(), byte_planes(second)[1:-1].ravel()
     assert abs(np.mean(a == b) - 1 / 256) < 7 / math.sqrt(256 * a.size)
-    assert abs(np.corrcoef(residues(first), residues(second))[0, 1]) < 7 / math.sqrt(residues(first).size)
+    numbers = residues(first).ravel(), residues(second).ravel()
+    assert abs(np.corrcoef(*numbers)[0, 1]) < 7 / math.sqrt(numbers[0].size)
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["random", "zero", "max"])
-def test_two_encryptions_of_the_same_input_are_unrelated(name, kind):
-    _, _, client, _ = parties(name)
+def test_two_encryptions_of_the_same_input_are_unrelated(mask, name, kind):
+    _, _, client, _ = parties(mask, name)
     x = {"random": integers(0, (300, 40)), "zero": np.zeros((300, 40), int), "max": np.full((300, 40), 127)}[kind]
     assert_unrelated(client.encrypt(x), client.encrypt(x))
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [0, 127, -128])
-def test_bodies_look_uniform_whatever_is_inside(name, value):
-    _, _, client, _ = parties(name)
+def test_bodies_look_uniform_whatever_is_inside(mask, name, value):
+    _, _, client, _ = parties(mask, name)
     question, p = client.encrypt(np.full((2100, 40), value)), client.parameters
-    # Rounding halves to even makes even values likelier than odd ones, and nothing else: for every message alike.
-    bias = 2.0**-p.dropped_bits if p.dropped_bits else 0.0
+    # Rounding halves to even makes even values likelier than odd ones, and nothing else: for every message alike, as it is the
+    # sum with the message that is rounded. Pads are rounded before, so there nothing may be likelier.
+    bias = 2.0**-p.dropped_bits if p.dropped_bits and (mask, name) != ("session", "packed") else 0.0
     for plane in range(p.body_planes):
         size = 2 ** min(8, p.upload_bits - 8 * plane)
-        digits = question.bodies[:, plane].ravel() % size
+        digits = byte_planes(question)[plane].ravel() % size
         even = np.arange(size) % 2 == 0
         expected = np.where(even, 1 + bias, 1 - bias) if plane == 0 else np.ones(size)
         assert_distributed(np.bincount(digits, minlength=size), expected)
     for modulus in (3, 7, 251):
         # Q is no multiple of an odd modulus, but so large that its residues are uniform up to a part in a million.
-        assert_distributed(np.bincount(residues(question) % modulus, minlength=modulus), np.ones(modulus))
+        assert_distributed(np.bincount(residues(question).ravel() % modulus, minlength=modulus), np.ones(modulus))
     # Neighbouring rows, neighbouring columns, and columns of different tiles.
-    body = residues(question).reshape(len(question.bodies), 2100, 32).astype(float)
-    for a, b in ((body[:, 1:], body[:, :-1]), (body[..., 1:], body[..., :-1]), (body[0], body[1])):
+    body = residues(question).astype(float)
+    for a, b in ((body[1:], body[:-1]), (body[:, 1:], body[:, :-1]), (body[:, :8], body[:, 32:40])):
         assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 7 / math.sqrt(a.size)
 
 
@@ -142,9 +182,10 @@ def assert_distributed(counts, weights):
     assert np.sum((counts - expected) ** 2 / expected) - freedom < 8 * math.sqrt(2 * freedom) + 25
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", NAMES)
-def test_seeds_of_numpy_torch_and_python_do_not_reach_ciphertexts(name):
-    _, _, client, _ = parties(name)
+def test_seeds_of_numpy_torch_and_python_do_not_reach_ciphertexts(mask, name):
+    _, _, client, _ = parties(mask, name)
     questions = []
     for _ in range(2):
         np.random.seed(0)
@@ -166,7 +207,7 @@ def test_no_mask_secret_or_error_seed_occurs_twice_in_a_run(name, make_spec, tmp
         return original(x, delta, mask_seed, secrets, error_seed, parameters)
 
     monkeypatch.setattr(packed, "encrypt_rows", recorded)
-    run = prepare(make_spec(backend=name, steps=2, eval_examples=0), tmp_path)
+    run = prepare(make_spec(backend=name, backend_options={"mask": "fresh"}, steps=2, eval_examples=0), tmp_path)
     for _ in range(2):
         train_step(run)
     assert len(seen) > 10
@@ -177,16 +218,60 @@ def test_no_mask_secret_or_error_seed_occurs_twice_in_a_run(name, make_spec, tmp
     assert {len(seed) for seed in seeds} == {32}
 
 
-def test_rings_of_rows_under_one_mask_have_secrets_of_their_own():
-    _, _, client, _ = parties()
-    client.encrypt(np.zeros((2 * client.parameters.ring_size + 1, 40), int))
-    (key,) = client.keys.secret.values()
-    assert len(key.secrets) == len({row.tobytes() for row in key.secrets}) == 3
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_a_key_is_forgotten_with_its_answer(name):
-    _, _, client, server = parties(name)
+def test_no_pair_of_mask_and_secret_and_no_error_seed_occurs_twice_in_a_session(name, make_spec, tmp_path, monkeypatch, drawn):
+    from private_lora.training.loop import train_step
+    from private_lora.training.preparation import prepare
+
+    masks, seeds, make, draw = set(), [], pads.Pad.__init__, pads.fresh_seed
+
+    def recorded(self, mask_key, inputs, secrets, parameters):
+        masks.add(mask_key)
+        make(self, mask_key, inputs, secrets, parameters)
+
+    def fresh_seed():
+        seeds.append(draw())
+        return seeds[-1]
+
+    monkeypatch.setattr(pads.Pad, "__init__", recorded)
+    monkeypatch.setattr(pads, "fresh_seed", fresh_seed)
+    run = prepare(make_spec(backend=name, steps=2, eval_examples=0), tmp_path)
+    for _ in range(2):
+        train_step(run)
+    (keys,) = {id(product.client.keys): product.client.keys for product in run.session.products}.values()
+    secrets = [secret.tobytes() for some in drawn for secret in some]
+    assert len(set(secrets)) == len(secrets) == sum(keys.masks._used.values()) > 10
+    assert len(set(seeds)) == len(seeds) == len(drawn)
+    # One seed for all layers, a mask for each.
+    assert masks == set(keys.masks._used)
+    assert 10 < len(masks) <= len(run.session.products)
+
+
+@pytest.mark.parametrize(("mask", "size"), [("fresh", 2048), ("session", SLOTS)])
+def test_rings_of_rows_under_one_mask_have_secrets_of_their_own(mask, size, drawn):
+    _, _, client, _ = parties(mask)
+    assert client.parameters.ring_size == 2048
+    client.encrypt(np.zeros((2 * size + 1, 40), int))
+    (secrets,) = drawn
+    assert len(secrets) == len({row.tobytes() for row in secrets}) == 3
+
+
+def test_the_lowest_bit_of_a_session_does_not_show_the_parity_of_a_message():
+    backend = load("packed")
+    plans = ((backend.plan(weight, 8), weight) for weight in (integers(seed, (40, 7)) for seed in range(99)))
+    # With an odd scale, the parity of what is added is that of the message; with few dropped bits, halves are frequent.
+    plan, weight = next((p, w) for p, w in plans if p.parameters["delta"] >> p.parameters["dropped_bits"] & 1)
+    assert 0 < plan.parameters["dropped_bits"] < 6
+    client = backend.client(plan).prepare(weight)
+    for value in (0, 1):
+        lowest = client.encrypt(np.full((8192, 40), value)).digits[0] & 1
+        assert abs(lowest.mean() - 0.5) < 2.5 / math.sqrt(lowest.size)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_key_is_forgotten_with_its_answer(mask, name):
+    _, _, client, server = parties(mask, name)
     answer = server.matmul(client.encrypt(integers(0, (3, 40))))
     assert len(client.keys.secret) == 1
     client.decrypt(answer)
@@ -196,18 +281,24 @@ def test_a_key_is_forgotten_with_its_answer(name):
             again(answer)
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("save", [pickle.dumps, copy.deepcopy, copy.copy])
-def test_keys_and_what_holds_them_are_not_serialized(save):
-    _, _, client, _ = parties()
+def test_keys_and_what_holds_them_are_not_serialized(mask, save):
+    _, _, client, _ = parties(mask)
     client.encrypt(integers(0, (3, 40)))
-    for holder in (client.keys, *([client] if save is not copy.copy else [])):
+    (key,) = client.keys.secret.values()
+    for holder in (client.keys, key, *([client] if save is not copy.copy else [])):
         with pytest.raises(TypeError, match="secret keys are not serialized"):
             save(holder)
+    if mask == "session":
+        with pytest.raises(TypeError, match="pads are not serialized"):
+            save(key.slots[0][0])
 
 
-def test_messages_for_others_are_refused():
-    _, _, client, server = parties()
-    _, _, other_client, other_server = parties(inputs=41, outputs=8)
+@pytest.mark.parametrize("mask", MASKS)
+def test_messages_for_others_are_refused(mask):
+    _, _, client, server = parties(mask)
+    _, _, other_client, other_server = parties(mask, inputs=41, outputs=8)
     x = integers(0, (3, 40))
     question = client.encrypt(x)
     answer = server.matmul(question)
@@ -221,10 +312,11 @@ def test_messages_for_others_are_refused():
         client.decrypt(replace(answer, question_id=bytes(16)))
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("rows", [3, 2100])
-def test_decrypting_rubbish_gives_integers_and_no_sign_of_it(name, rows):
-    _, weight, client, server = parties(name)
+def test_decrypting_rubbish_gives_integers_and_no_sign_of_it(mask, name, rows):
+    _, weight, client, server = parties(mask, name)
     x = integers(0, (rows, 40))
     answer = server.matmul(client.encrypt(x))
     generator = np.random.default_rng(0)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from slow_tests import slow
 
-from private_lora.backends.clear.arithmetic import int8_is_fast
-from private_lora.backends.packed import exact as packed
+from private_lora.backends.packed import exact, session
 from private_lora.bench import block as block_bench
 from private_lora.bench.ceilings import copy_ceiling, int8_ceiling
 from private_lora.bench.plaintext import PlaintextProduct
@@ -180,29 +179,48 @@ def test_a_wrong_plaintext_answer_has_no_time(name, share, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mask", ["session", "fresh"])
 @pytest.mark.parametrize("name", ["packed", "packed_approx"])
 @pytest.mark.parametrize("bits", [7, 12])
-def test_operations_are_those_of_the_int8_products_that_were_issued(name, bits, tmp_path, monkeypatch):
-    if not int8_is_fast():
-        pytest.skip("this CPU has no int8 products, and the server issues none")
-    multiply, issued = torch._int_mm, []
+def test_operations_are_those_of_the_int8_products_that_were_issued(mask, name, bits, tmp_path, monkeypatch):
+    multiply, issued, servers = torch._int_mm, [], []
 
     def counted(left, right, **out):
-        issued.append(2 * left.shape[0] * left.shape[1] * right.shape[1])
+        if servers:  # not the client's, which makes hints, nor those that measure the device
+            issued.append(2 * left.shape[0] * left.shape[1] * right.shape[1])
         return multiply(left, right, **out)
 
-    block_bench.int8_ceiling("cpu")  # measured once in a process: its own products are not to be counted
+    for module, kind in ((session, session.SessionServer), (exact, exact.PackedServer)):
+        monkeypatch.setattr(module, "fastest_kernel", lambda: "int8")
+        monkeypatch.setattr(kind, "matmul", told(kind.matmul, servers))
     monkeypatch.setattr(torch, "_int_mm", counted)
     fields = {"activation_bits": bits, "weight_bits": bits, "repeats": 2, "warmup": 0, "layers": {"k": [24, 3]}}
-    rows = measure(tmp_path, [name], **fields)
+    backends = [{"name": name, "variant": mask, "options": {"mask": mask}}]
+    rows = measure(tmp_path, [], backends=backends, **fields)
     recorded = values_of(rows, name, "int8_operations")
     assert len(recorded) == 4 and all(recorded)
     assert sum(recorded) == sum(issued)
 
 
-def test_a_server_without_int8_products_counts_no_int8_operations(tmp_path, monkeypatch):
-    monkeypatch.setattr(packed, "int8_is_fast", lambda: False)
-    rows = measure(tmp_path, ["packed", "integer"], repeats=1, warmup=0, layers={"k": [24, 3]})
+def told(matmul, servers):
+    """`matmul`, during which `servers` is not empty."""
+
+    def multiplied(self, message):
+        servers.append(self)
+        try:
+            return matmul(self, message)
+        finally:
+            servers.pop()
+
+    return multiplied
+
+
+@pytest.mark.parametrize("mask", ["session", "fresh"])
+def test_a_server_without_int8_products_counts_no_int8_operations(mask, tmp_path, monkeypatch):
+    for module in (session, exact):
+        monkeypatch.setattr(module, "fastest_kernel", lambda: "float64")
+    backends = [{"name": "packed", "variant": mask, "options": {"mask": mask}}, {"name": "integer"}]
+    rows = measure(tmp_path, [], backends=backends, repeats=1, warmup=0, layers={"k": [24, 3]})
     assert values_of(rows, "packed", "mismatches") == [0]
     assert not [r for r in rows if r["metric"] == "int8_operations"]
 
