@@ -29,6 +29,7 @@ FAILURE_LOG2 = -64
 # Residues are int64 with room for carries; no supported pair of bit-widths needs more, as weights go 8 bits at a time.
 LARGEST_LOG2_Q = 62
 MOST_DROPPED_BITS = 5
+_MOST_ERRORS = 64
 # A share of the noise budget: how much the short answer of the approximate mode may add to the variance of its error.
 SWITCH_SHARE = 0.1
 # Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise.
@@ -108,12 +109,9 @@ class PackedParameters:
     def failure_log2(self, column_norm: float) -> float:
         """log2 of the probability that one value of such a column decrypts wrongly (exact mode)."""
         variance = self.noise_variance(column_norm) - self.body_variance
-        return _log2_failure(math.sqrt(variance) / self.delta, self._body_half_width / self.delta)
-
-    @property
-    def _body_half_width(self) -> float:
-        shift = self.upload_bits - self.body_bits
-        return 2.0 ** (self.dropped_bits + shift - 1) if shift else 0.0
+        unit = 2.0**self.dropped_bits / self.delta
+        points = [(unit * error, p) for error, p in rounding_errors(self.upload_bits - self.body_bits, self.common_bits)]
+        return _log2_failure(math.sqrt(variance) / self.delta, points)
 
     def report(self, column_norm: float) -> dict:
         """What a table says about these parameters: sizes, noise, failure probability, both security tables, expansion."""
@@ -148,6 +146,19 @@ def rounding_variance(bits: int, common_bits: int = 0) -> float:
     variance is one and a half times that of a uniform error.
     """
     return (4.0**bits + 2 * 4.0 ** min(bits, common_bits)) / 12 if bits else 0.0
+
+
+@cache
+def rounding_errors(bits: int, common_bits: int = 0) -> list[tuple[float, float]]:
+    """The errors of `rounding_variance` and their probabilities: the halves to either side weigh most where there are few.
+
+    With fewer common bits there are more errors between the halves, so this is the worst for all columns.
+    """
+    if not bits:
+        return [(0.0, 1.0)]
+    # Of a convex function, the mean over fewer errors is larger, never smaller.
+    steps = min(2 ** (bits - min(common_bits, bits - 1)), _MOST_ERRORS)
+    return [(2.0**bits * (i / steps - 0.5), (1 if 0 < i < steps else 0.5) / steps) for i in range(steps + 1)]
 
 
 @cache
@@ -246,8 +257,7 @@ def sigmas(failure_log2: float) -> float:
     return high
 
 
-def _log2_failure(std: float, half_width: float) -> float:
-    """log2 P(|G + U| > 1/2), G normal with `std`, U uniform in +-half_width, by the midpoint rule over U."""
-    points = [half_width * (2 * (i + 0.5) / 64 - 1) for i in range(64)] if half_width else [0.0]
-    tail = sum(math.erfc((0.5 - u) / (std * math.sqrt(2))) if std else float(u > 0.5) for u in points) / len(points)
+def _log2_failure(std: float, points: list[tuple[float, float]]) -> float:
+    """log2 P(|G + U| > 1/2), G normal with `std`, U one of some points with their probabilities, as many on either side."""
+    tail = sum(p * math.erfc((0.5 - u) / (std * math.sqrt(2))) if std else p * (u > 0.5) for u, p in points)
     return math.log2(tail) if tail else -math.inf
