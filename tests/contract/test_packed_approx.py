@@ -112,7 +112,9 @@ def test_a_weight_of_zeros_gives_zeros_but_for_the_noise(mask):
 def test_one_more_bit_halves_the_error(mask):
     weight, x = integers(1, (256, 64), 8), integers(0, (500, 256), 8)
     # 27 to 30 bits drop nothing: the formula is the same but for the modulus.
-    stds = [np.std(answered("packed_approx", weight, x, 8, log2_q, mask=mask)[1] - product(x, weight)) for log2_q in (27, 28, 29)]
+    stds = [
+        np.std(answered("packed_approx", weight, x, 8, log2_q, mask=mask)[1] - product(x, weight)) for log2_q in (27, 28, 29)
+    ]
     assert stds[0] / stds[1] == pytest.approx(2, rel=0.05)
     assert stds[1] / stds[2] == pytest.approx(2, rel=0.05)
 

@@ -42,7 +42,11 @@ def test_every_altered_bit_cut_or_addition_is_refused(mask, kind):
         altered[bit // 8] ^= 1 << (bit % 8)
         with pytest.raises(ValueError, match=r"protocol version|altered"):
             backend.ciphertext_from_bytes(bytes(altered))
-    for damaged in (*(data[:n] for n in (0, 3, 20, 59, 60, 75, 76, 83, 84, 99, 100, 200, len(data) - 1)), data + b"\0", data + data):
+    for damaged in (
+        *(data[:n] for n in (0, 3, 20, 59, 60, 75, 76, 83, 84, 99, 100, 200, len(data) - 1)),
+        data + b"\0",
+        data + data,
+    ):
         with pytest.raises(ValueError, match=r"protocol version|cut short"):
             backend.ciphertext_from_bytes(damaged)
 
@@ -101,7 +105,14 @@ def test_two_changed_numbers_that_keep_the_size_are_refused_by_the_server(mask):
     backend, _, server, data = messages(mask)
     key_id, numbers, payload = unpack(data["question"], len(NUMBERS[mask]))
     kind, rows, columns, *sent = numbers
-    for swapped in ((2 * rows, columns // 2), (columns, rows), (1, 3 * 64), (1, rows * columns), (rows, columns + 1), (rows, 64)):
+    for swapped in (
+        (2 * rows, columns // 2),
+        (columns, rows),
+        (1, 3 * 64),
+        (1, rows * columns),
+        (rows, columns + 1),
+        (rows, 64),
+    ):
         try:
             message = backend.ciphertext_from_bytes(pack(payload, numbers=(kind, *swapped, *sent), key_id=key_id))
         except ValueError:

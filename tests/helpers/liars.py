@@ -76,9 +76,9 @@ def weight_of(name):
     return product_weight(matrix, name, Quantization("dynamic_per_token", "static_per_channel", 8, 8))
 
 
-def two_layers():
+def two_layers(mask="session"):
     """What a worker of two products holds."""
-    backend, products = load("packed"), {}
+    backend, products = load("packed", mask=mask), {}
     for name in (LAYER, OTHER_LAYER):
         weight = weight_of(name)
         plan = backend.plan(weight.values, 8)
@@ -108,12 +108,12 @@ class Asker:
 
 
 @contextmanager
-def asker_of(runnings, asking=None, patience=None):
+def asker_of(runnings, asking=None, patience=None, mask="session"):
     """A client that has shaken hands with these workers and asks them, the first one first."""
     connections = [Connection(address_of(running), None) for running in runnings]
     workers = Workers(connections, patience or Patience(30, 1))
     place = RemotePlace(workers, asking or Asking())
-    weight, backend = weight_of(LAYER), load("packed")
+    weight, backend = weight_of(LAYER), load("packed", mask=mask)
     plan = backend.plan(weight.values, 8)
     server = place.server(backend, plan, weight)
     try:
@@ -128,10 +128,10 @@ def address_of(running):
 
 
 @contextmanager
-def liar_and_honest(serve, lie):
+def liar_and_honest(serve, lie, mask="session"):
     """Two workers, of whom the first lies."""
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(serve(held)) for held in (lying(two_layers(), lie), lying(two_layers(), truth)))
+        yield tuple(stack.enter_context(serve(lying(two_layers(mask), tells))) for tells in (lie, truth))
 
 
 def truth(_, answer):
@@ -156,7 +156,7 @@ def flipped(matrix: TiledBits, row: int, column: int, bit: int) -> TiledBits:
 
 def flips_any_bit(chance):
     def lie(_, answer):
-        sizes = answer.mask.data.size, answer.body.data.size
+        sizes = answer.mask.data.size if hasattr(answer, "mask") else 0, answer.body.data.size
         at = chance.randrange(sum(sizes))
         part, at = ("mask", at) if at < sizes[0] else ("body", at - sizes[0])
         data = getattr(answer, part).data.copy()
@@ -167,12 +167,12 @@ def flips_any_bit(chance):
 
 
 def of_shape(answer, rows, columns):
-    mask, body = answer.mask, answer.body
-    return replace(
-        answer,
-        mask=TiledBits(TiledBits.empty(mask.rows, columns, mask.bits).data * 0, mask.rows, columns, mask.bits),
-        body=TiledBits(TiledBits.empty(rows, columns, body.bits).data * 0, rows, columns, body.bits),
-    )
+    heights = {"body": rows} | ({"mask": answer.mask.rows} if hasattr(answer, "mask") else {})
+    return replace(answer, **{part: nothing(height, columns, getattr(answer, part).bits) for part, height in heights.items()})
+
+
+def nothing(rows, columns, bits):
+    return TiledBits(TiledBits.empty(rows, columns, bits).data * 0, rows, columns, bits)
 
 
 def zeros(_, answer):

@@ -8,9 +8,7 @@ import numpy as np
 from raw_client import relabelled
 
 from private_lora.backends.contract import pack, unpack
-from private_lora.backends.packed.messages import PackedQuestion
-from private_lora.crypto.bits import tile_count
-from private_lora.crypto.ring import LANES
+from private_lora.backends.packed.messages import SessionQuestion
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import parts_of
 
@@ -23,8 +21,8 @@ KNOWN_IDS = 64
 def seeded_question(product, seed: int, rows: int) -> bytes:
     """What looks like a question for a product of `packed`, and is a function of the seed."""
     generator, p = np.random.default_rng(seed), product.server.parameters
-    bodies = generator.integers(-128, 128, (tile_count(product.server.plan.inputs), p.body_planes, rows, LANES), np.int8)
-    return PackedQuestion(generator.bytes(16), generator.bytes(32), product.server.plan.inputs, p.sent, bodies).to_bytes()
+    digits = generator.integers(-128, 128, (p.body_planes, rows, product.server.plan.inputs), np.int8)
+    return SessionQuestion(generator.bytes(16), p.sent, digits).to_bytes()
 
 
 class Mutator:

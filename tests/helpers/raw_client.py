@@ -104,8 +104,9 @@ class Honest:
     def __init__(self, held, truth, product: str):
         self.backend, self.product = held.backend, product
         self.plan = held.products[product].server.plan
-        self.client = held.backend.client(self.plan)
         self._truth = truth.products[product].server
+        weight = self._truth_of(np.eye(self.plan.inputs, dtype=np.int64))
+        self.client = held.backend.client(self.plan).prepare(weight)
 
     def question(self, rows=3, seed=0) -> tuple[np.ndarray, bytes]:
         """Rows and the question that asks for their product."""
@@ -159,7 +160,7 @@ def settled(service) -> bool:
     return False
 
 
-def relabelled(data: bytes, numbers: dict[int, int], count: int = 8) -> bytes:
+def relabelled(data: bytes, numbers: dict[int, int], count: int = 5) -> bytes:
     """A message whose header has other numbers (by position), and a right digest."""
     key_id, old, payload = unpack(data, count)
     new = tuple(numbers.get(i, number) % 2**64 for i, number in enumerate(old))

@@ -46,6 +46,7 @@ __all__ = [
     "counted",
     "dequantize_product",
     "forward_weight",
+    "known_fields",
     "load",
     "load_split",
     "load_study",
@@ -133,6 +134,13 @@ def present_plan(plan: Plan) -> str:
     if "weight" in parameters:
         parameters["weight"] = {key: value for key, value in parameters["weight"].items() if key != "common_bits"}
     return plan_json(replace(plan, parameters=parameters))
+
+
+def known_fields(fields: dict, old: dict) -> dict:
+    """Fields of a present spec without the backends that a block measures beside the old ones."""
+    if "backends" not in fields:
+        return fields
+    return fields | {"backends": [entry for entry in fields["backends"] if entry in old["backends"]]}
 
 
 def check_secret(check: AnswerCheck) -> tuple:

@@ -98,7 +98,7 @@ def test_no_answer_is_larger_than_what_the_client_takes(name):
     for inputs, outputs, count in ((40, 7, 1), (40, 7, 3), *larger):
         weight = np.random.default_rng(0).integers(-8, 8, (inputs, outputs))
         plan = backend.plan(weight, 7)
-        client = backend.client(plan, keys)
+        client = backend.client(plan, keys).prepare(weight)
         keys = client.keys
         x = np.random.default_rng(1).integers(-8, 8, (count, inputs))
         size = len(backend.server(plan, weight).matmul(client.encrypt(x)).to_bytes())
@@ -107,7 +107,7 @@ def test_no_answer_is_larger_than_what_the_client_takes(name):
 
 def test_glwe_refuses_what_is_no_answer_with_a_sentence():
     backend, weight = load("glwe"), np.ones((4, 5), np.int64)
-    client = backend.client(backend.plan(weight, 7))
+    client = backend.client(backend.plan(weight, 7)).prepare(weight)
     question = client.encrypt(np.ones((1, 4), np.int64))
     answer = backend.server(client.plan, weight).matmul(question)
     assert np.abs(client.decrypt(answer) - 4).max() < 300

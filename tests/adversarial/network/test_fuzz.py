@@ -118,7 +118,7 @@ def test_altered_messages_to_packed_get_a_status_and_change_nothing(worker_proce
     questions = [(name, seeded_question(held.products[name], SEED + i, 1 + 3 * i)) for i, name in enumerate(names)]
     flags = ("--backend", "packed", "--layers", "0", "--activation-bits", "8", "--weight-bits", "8")
     with worker_process("nano", *flags) as (process, address):
-        fuzzing = Fuzzing(address, process, Mutator(questions, SEED, 8))
+        fuzzing = Fuzzing(address, process, Mutator(questions, SEED, 5))
         fuzzed(process, address, honest, fuzzing, fuzz_messages, BATCH, GROWTH_BYTES)
     assert set(fuzzing.statuses) >= {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"}
 

@@ -32,6 +32,7 @@ from private_lora.network.client.remote import Asking
 
 TRIALS = 100
 ANYWHERE_TRIALS = 300
+MASKS = ["session", "fresh"]
 
 
 def test_the_flip_is_one_bit_of_one_value():
@@ -55,7 +56,7 @@ def changes_a_value(chance, parameters):
     """A lie: one bit of a message, or of the mask that it is hidden under."""
 
     def lie(_, answer):
-        part = chance.choice(["mask", "body"])
+        part = chance.choice(["mask", "body"] if hasattr(answer, "mask") else ["body"])
         matrix = getattr(answer, part)
         bit = matrix.bits - 1 - chance.randrange(message_bits(parameters))
         place = chance.randrange(matrix.rows), chance.randrange(answer.body.columns)
@@ -64,14 +65,15 @@ def changes_a_value(chance, parameters):
     return lie
 
 
-def parameters():
-    return packed.parameters_of(packed.PackedBackend().plan(weight_of(LAYER).values, 8))
+def parameters(mask):
+    return packed.parameters_of(packed.PackedBackend(mask=mask).plan(weight_of(LAYER).values, 8))
 
 
-def test_one_bit_of_one_value_is_caught_every_time(local_worker, caplog):
+@pytest.mark.parametrize("mask", MASKS)
+def test_one_bit_of_one_value_is_caught_every_time(mask, local_worker, caplog):
     with (
-        liar_and_honest(local_worker, changes_a_value(random.Random(0), parameters())) as both,
-        asker_of(both) as asker,
+        liar_and_honest(local_worker, changes_a_value(random.Random(0), parameters(mask)), mask) as both,
+        asker_of(both, mask=mask) as asker,
     ):
         for trial in range(TRIALS):
             x = rows(trial)
@@ -83,8 +85,9 @@ def test_one_bit_of_one_value_is_caught_every_time(local_worker, caplog):
         assert sum("Freivalds" in message for message in caplog.messages) == TRIALS
 
 
-def test_one_bit_anywhere_is_harmless_or_caught(local_worker):
-    with liar_and_honest(local_worker, flips_any_bit(random.Random(1))) as both, asker_of(both) as asker:
+@pytest.mark.parametrize("mask", MASKS)
+def test_one_bit_anywhere_is_harmless_or_caught(mask, local_worker):
+    with liar_and_honest(local_worker, flips_any_bit(random.Random(1)), mask) as both, asker_of(both, mask=mask) as asker:
         for trial in range(ANYWHERE_TRIALS):
             x = rows(trial)
             assert (asker.ask(x) == x @ asker.weight).all()
@@ -96,17 +99,19 @@ def test_one_bit_anywhere_is_harmless_or_caught(local_worker):
     assert 0 < caught < ANYWHERE_TRIALS  # low bits, and columns that fill up a tile, are nobody's value
 
 
-def test_without_the_check_the_lie_is_believed(local_worker):
-    lie = changes_a_value(random.Random(2), parameters())
-    with liar_and_honest(local_worker, lie) as both, asker_of(both, Asking(check_answers=False)) as asker:
+@pytest.mark.parametrize("mask", MASKS)
+def test_without_the_check_the_lie_is_believed(mask, local_worker):
+    lie, unchecked = changes_a_value(random.Random(2), parameters(mask)), Asking(check_answers=False)
+    with liar_and_honest(local_worker, lie, mask) as both, asker_of(both, unchecked, mask=mask) as asker:
         x = rows(0)
         assert (asker.ask(x) != x @ asker.weight).any()
         assert asker.place.counters.rejected_answers == 0
         assert not asker.dropped
 
 
-def test_honest_answers_are_never_rejected(local_worker):
-    with local_worker(two_layers()) as running, asker_of([running], Asking(rows_per_question=7)) as asker:
+@pytest.mark.parametrize("mask", MASKS)
+def test_honest_answers_are_never_rejected(mask, local_worker):
+    with local_worker(two_layers(mask)) as running, asker_of([running], Asking(rows_per_question=7), mask=mask) as asker:
         for seed in range(50):
             x = rows(seed, 20)
             assert (asker.ask(x) == x @ asker.weight).all()
@@ -119,13 +124,14 @@ def wrong_weight(question, _):
     weight = weight_of(LAYER)
     values = weight.values.copy()
     values[0, 0] ^= 1
-    plan = packed.PackedBackend().plan(weight.values, 8)
-    return packed.PackedBackend().server(plan, values).matmul(question)
+    backend = packed.PackedBackend(mask="fresh" if hasattr(question, "mask_seed") else "session")
+    return backend.server(backend.plan(weight.values, 8), values).matmul(question)
 
 
 def other_parameters(_, answer):
-    ring_size, log2_q, dropped, mask_bits, body_bits = answer.parameters
-    return replace(answer, parameters=(ring_size, log2_q, dropped + 1, mask_bits, body_bits))
+    *numbers, body_bits = answer.parameters
+    numbers[-2 if len(numbers) > 1 else 0] += 1  # dropped bits, or in a session all bits up
+    return replace(answer, parameters=(*numbers, body_bits))
 
 
 class Older:
@@ -156,9 +162,10 @@ LIES = {
 }
 
 
+@pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", LIES)
-def test_whatever_a_liar_sends_the_answer_is_right_and_it_is_dropped(name, local_worker):
-    with liar_and_honest(local_worker, LIES[name]) as both, asker_of(both) as asker:
+def test_whatever_a_liar_sends_the_answer_is_right_and_it_is_dropped(mask, name, local_worker):
+    with liar_and_honest(local_worker, LIES[name], mask) as both, asker_of(both, mask=mask) as asker:
         for seed in range(3):
             assert (asker.ask(rows(seed)) == rows(seed) @ asker.weight).all()
         assert list(asker.dropped) == [str(address_of(both[0]))]

@@ -105,11 +105,12 @@ def packed_messages(honest):
     held, one = honest
     _, data = one.question()
     other = held.products[OTHER].server
-    misdirected = held.backend.client(other.plan).encrypt(np.ones((3, other.plan.inputs), np.int64)).to_bytes()
+    stranger = held.backend.client(other.plan).prepare(np.ones((other.plan.inputs, other.plan.outputs), np.int64))
+    misdirected = stranger.encrypt(np.ones((3, other.plan.inputs), np.int64)).to_bytes()
     answer = held.products[PRODUCT].server.matmul(held.backend.ciphertext_from_bytes(data)).to_bytes()
     digest = bytearray(data)
-    digest[90] ^= 1
-    numbers = {f"{name} of {value}": {i: value} for i, name in enumerate(("kind", "rows")) for value in (0, 3, 2**63)}
+    digest[70] ^= 1
+    numbers = {f"{name} of {value}": {i: value} for i, name in enumerate(("kind", "rows")) for value in (0, 1, 4, 2**63)}
     return {
         "another layer's": misdirected,
         "an answer": answer,
@@ -118,7 +119,7 @@ def packed_messages(honest):
         "another program's": b"GIF89a" + data[6:],
         "random": os.urandom(len(data)),
         "clear rows": load("integer").client(one.plan).encrypt(np.ones((3, one.plan.inputs), np.int64)).to_bytes(),
-    } | {name: relabelled(data, changed) for name, changed in numbers.items() if name != "rows of 3"}
+    } | {name: relabelled(data, changed) for name, changed in numbers.items()}
 
 
 @pytest.mark.parametrize(
@@ -132,9 +133,12 @@ def packed_messages(honest):
         "random",
         "clear rows",
         "kind of 0",
-        "kind of 3",
+        "kind of 1",
+        "kind of 4",
         f"kind of {2**63}",
         "rows of 0",
+        "rows of 1",
+        "rows of 4",
         f"rows of {2**63}",
     ],
 )

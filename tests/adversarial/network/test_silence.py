@@ -14,6 +14,8 @@ from small_run import address_of, one_sentence, place_of, the_checkpoint, traine
 
 from private_lora.backends import load
 from private_lora.backends.packed import exact as packed
+from private_lora.backends.packed import session
+from private_lora.crypto.pads import Pad
 from private_lora.core.errors import Interrupted
 from private_lora.network.client import connection as connection_module
 from private_lora.network.client.connection import Connection
@@ -102,14 +104,21 @@ def questions(monkeypatch):
     return sent
 
 
-def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(questions, local_worker, monkeypatch):
-    secrets, original = [], packed.fresh_secrets
+@pytest.mark.parametrize("mask", ["session", "fresh"])
+def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(mask, questions, local_worker, monkeypatch):
+    secrets, original, slots, take = [], packed.fresh_secrets, [], Pad.take
 
     def fresh_secrets(*arguments):
         secrets.append(original(*arguments))
         return secrets[-1]
 
-    monkeypatch.setattr(packed, "fresh_secrets", fresh_secrets)
+    def taken(pad, count):
+        slots.append((pad, take(pad, count)))
+        return slots[-1][1]
+
+    for module in (packed, session):
+        monkeypatch.setattr(module, "fresh_secrets", fresh_secrets)
+    monkeypatch.setattr(Pad, "take", taken)
     monkeypatch.setattr(connection_module, "REST_S", 0.0)  # those who could not answer are asked again at once
     chance, lie = random.Random(4), flips_any_bit(random.Random(5))
 
@@ -119,12 +128,12 @@ def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(
         return lie(question, answer) if chance.random() < 0.5 else answer
 
     with (
-        local_worker(lying(two_layers(), moody)) as first,
-        local_worker(lying(two_layers(), moody)) as second,
-        local_worker(two_layers()) as third,
+        local_worker(lying(two_layers(mask), moody)) as first,
+        local_worker(lying(two_layers(mask), moody)) as second,
+        local_worker(two_layers(mask)) as third,
     ):
         asking = Asking(rows_per_question=16)
-        with asker_of([first, second, third], asking, Patience(30, 30)) as asker:
+        with asker_of([first, second, third], asking, Patience(30, 30), mask) as asker:
             for seed in range(30):
                 assert (asker.ask(rows(seed, 40)) == rows(seed, 40) @ asker.weight).all()
                 asker.forgive()
@@ -138,8 +147,17 @@ def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(
     distinct = {data for _, data in questions}
     assert len(questions) == counters.round_trips + counters.retries > len(distinct)
     asked = [packed.message_from_bytes(data) for data in distinct]
-    for kind in ({q.question_id for q in asked}, {q.mask_seed for q in asked}, {s.tobytes() for s in secrets}):
-        assert len(kind) == len(distinct) == 90 + counters.rejected_answers
+    count = 90 + counters.rejected_answers
+    assert len({q.question_id for q in asked}) == len(distinct) == count
+    drawn = [secret.tobytes() for some in secrets for secret in some]
+    if mask == "fresh":
+        assert len({q.mask_seed for q in asked}) == len(drawn) == len(set(drawn)) == count
+    else:
+        # Rows of all questions, repeated ones too, in slots of their own; a secret makes a pad of them.
+        used = [(id(pad), slot) for pad, some in slots for slot in range(some.start, some.stop)]
+        assert len({q.digits.tobytes() for q in asked}) == count
+        assert len(used) == len(set(used)) == sum(q.digits.shape[1] for q in asked)
+        assert len(drawn) == len(set(drawn)) == len({id(pad) for pad, _ in slots})
 
 
 @pytest.mark.parametrize("name", ["packed", slow("glwe")])
@@ -148,6 +166,7 @@ def test_the_same_question_has_the_same_answer_whenever_and_whoever_is_asked(nam
     with local_worker(spec) as one, local_worker(spec) as other:
         product = one.service.held.products["model.layers.0.mlp.down_proj forward"]
         client = load(name).client(product.server.plan)
+        client.prepare(np.ones((product.server.plan.inputs, product.server.plan.outputs), np.int64))
         message = client.encrypt(np.random.default_rng(0).integers(-64, 64, (2, product.server.plan.inputs)))
         question, request_id, answers = message.to_bytes(), Connection.new_request_id(), []
         for running in (one, one, other):
