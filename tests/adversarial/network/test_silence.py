@@ -15,8 +15,8 @@ from small_run import address_of, one_sentence, place_of, the_checkpoint, traine
 from private_lora.backends import load
 from private_lora.backends.packed import exact as packed
 from private_lora.backends.packed import session
-from private_lora.crypto.pads import Pad
 from private_lora.core.errors import Interrupted
+from private_lora.crypto.pads import Pad
 from private_lora.network.client import connection as connection_module
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking

@@ -1,0 +1,168 @@
+"""int8 products: every kernel that is used gives the very integers on any CPU; one that saturates is not used."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from private_lora.crypto import kernels
+from private_lora.crypto.kernels import KERNELS, Int8Product, PrepackedProduct, fastest_kernel, is_exact
+
+EXACT = [name for name, kind in KERNELS.items() if is_exact(kind)]
+ISAS = ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_AMX"]
+FLAGS = {"AVX2": "avx2", "AVX512_CORE": "avx512bw", "AVX512_CORE_VNNI": "avx512_vnni", "AVX512_CORE_AMX": "amx_int8"}
+
+
+def int8(seed, shape, extreme=False):
+    generator = np.random.default_rng(seed)
+    return (generator.choice([-128, 127], shape) if extreme else generator.integers(-128, 128, shape)).astype(np.int8)
+
+
+def joined(values, step):
+    """One big integer of each value's planes."""
+    return sum(value.astype(object) << (step * i) for i, value in enumerate(values))
+
+
+def assert_exact(kind, planes, weight):
+    product = kind(weight)
+    found = product(torch.from_numpy(planes)).astype(np.int64).sum(axis=0)
+    expected = planes.astype(np.int64) @ weight.astype(np.int64)
+    np.testing.assert_array_equal(joined(found, product.step), joined(expected, 8))
+
+
+def test_float64_is_always_there():
+    assert "float64" in EXACT
+    assert fastest_kernel() in EXACT
+
+
+@pytest.mark.parametrize("name", EXACT)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 7),
+    st.tuples(st.integers(1, 70), st.integers(1, 300), st.integers(1, 70)),
+    st.booleans(),
+)
+@settings(max_examples=40)
+def test_every_kernel_gives_the_integers(name, seed, planes, shape, extreme):
+    rows, inputs, outputs = shape
+    assert_exact(KERNELS[name], int8(seed, (planes, rows, inputs), extreme), int8(seed + 1, (inputs, outputs), extreme))
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("inputs", [2048, 8192, 20000])
+@pytest.mark.parametrize("digit", [-128, 127])
+@pytest.mark.parametrize("entry", [-128, 127])
+def test_the_largest_sums_are_exact(name, inputs, digit, entry):
+    planes, weight = np.full((3, 2, inputs), digit, np.int8), np.full((inputs, 40), entry, np.int8)
+    planes[1, :, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
+    assert_exact(KERNELS[name], planes, weight)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_part_of_a_larger_matrix_is_multiplied_alone(name):
+    planes, weight = int8(0, (5, 9, 64)), int8(1, (40, 100))
+    product, expected = (
+        KERNELS[name](weight[:, 30:63]),
+        planes[:, 2:7, :40].astype(np.int64) @ weight[:, 30:63].astype(np.int64),
+    )
+    found = product(torch.from_numpy(planes)[:, 2:7, :40]).astype(np.int64).sum(axis=0)
+    np.testing.assert_array_equal(joined(found, product.step), joined(expected, 8))
+
+
+class Saturating(Int8Product):
+    """As CPUs without VNNI do it: sums of neighbouring products stop at 16 bits."""
+
+    name = "saturating"
+
+    def __call__(self, planes):
+        unsigned, weight = planes.to(torch.int32) + 128, self._weight.to(torch.int32)
+        pairs = [unsigned[..., i : i + 2] @ weight[i : i + 2] for i in range(0, weight.shape[0], 2)]
+        total = sum(pair.clamp(-(2**15), 2**15 - 1) for pair in pairs) - 128 * weight.sum(dim=0)
+        return total.numpy()[None]
+
+
+class Missing(Int8Product):
+    """An operator that this build of torch does not have."""
+
+    name = "missing"
+
+    def __init__(self, weight, device="cpu"):
+        torch.ops.onednn.no_such_operator()
+
+
+def test_a_kernel_that_saturates_is_exact_on_small_values_and_not_used(monkeypatch, caplog):
+    small = int8(0, (3, 9, 64)) // 8, int8(1, (64, 20)) // 8
+    found = Saturating(small[1])(torch.from_numpy(small[0])).sum(axis=0)
+    np.testing.assert_array_equal(found, small[0].astype(np.int64) @ small[1].astype(np.int64))
+    assert not is_exact(Saturating)
+    assert not is_exact(Missing)
+    monkeypatch.setattr(kernels, "KERNELS", {kind.name: kind for kind in (Saturating, Missing, KERNELS["float64"])})
+    with caplog.at_level("INFO", logger="private_lora.crypto.kernels"):
+        assert fastest_kernel.__wrapped__() == "float64"
+    assert "none that is exact" in caplog.text
+
+
+def test_the_choice_is_logged(caplog):
+    with caplog.at_level("INFO", logger="private_lora.crypto.kernels"):
+        name = fastest_kernel.__wrapped__()
+    assert f"int8 products: {name}" in caplog.text
+
+
+IN_A_PROCESS = """
+import numpy as np
+from private_lora.crypto.kernels import KERNELS, fastest_kernel, is_exact
+from private_lora.crypto.planes import PlaneProduct
+name, generator = fastest_kernel(), np.random.default_rng(0)
+for rows, inputs, outputs in ((1, 2048, 96), (40, 300, 70), (130, 2500, 33)):
+    for draw in (lambda s: generator.integers(-128, 128, s), lambda s: generator.choice([-128, 127], s), lambda s: np.full(s, -128)):
+        planes, weight = draw((5, rows, inputs)).astype(np.int8), draw((inputs, outputs)).astype(np.int8)
+        truth = [PlaneProduct(weight, kernel).rounded(planes, 38, 30).data for kernel in (name, "float64")]
+        assert (truth[0] == truth[1]).all()
+print(name, *[kind for kind in KERNELS if is_exact(KERNELS[kind])])
+"""
+
+
+def has(flag):
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and flag in cpuinfo.read_text().split()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_the_chosen_kernel_is_exact_with_fewer_instructions(isa):
+    if not has(FLAGS[isa]):
+        pytest.skip(f"this CPU has no {FLAGS[isa]}")
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", IN_A_PROCESS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    name, *exact = done.stdout.split()
+    assert name in exact
+    print(f"{isa}: {name} of {', '.join(exact)}")
+
+
+@pytest.mark.skipif("prepacked" not in EXACT, reason="this build of torch has no oneDNN product of packed weights")
+@pytest.mark.parametrize("inputs", [1, 100, 1032, 1033, 2065, 9000])
+@pytest.mark.parametrize("kind", ["large", "one large column", "small", "zero", "growing"])
+def test_inputs_are_cut_so_that_float32_holds_every_sum(inputs, kind):
+    weight = {
+        "large": np.full((inputs, 33), -128),
+        "one large column": np.where(np.arange(33) == 7, 127, int8(0, (inputs, 33)) // 64),
+        "small": int8(0, (inputs, 33)) // 32,
+        "zero": np.zeros((inputs, 33)),
+        "growing": np.minimum(127, np.arange(inputs) // 8)[:, None] * np.ones(33, int),
+    }[kind].astype(np.int8)
+    product = PrepackedProduct(weight)
+    cuts = [0, *product._cuts]
+    assert cuts[-1] == inputs and cuts == sorted(set(cuts))
+    sums = [np.abs(weight[a:b].astype(np.int64)).sum(axis=0).max() for a, b in zip(cuts, cuts[1:], strict=False)]
+    assert 128 * max(sums) < 2**24 + 128 * 128
+    assert len(sums) == 1 or kind in ("large", "one large column", "growing")
+    assert len(sums) > 1 or 128 * sums[0] < 2**24
+    for digit in (-128, 127):
+        assert_exact(PrepackedProduct, np.full((3, 5, inputs), digit, np.int8), weight)
+    assert_exact(PrepackedProduct, int8(3, (3, 5, inputs)), weight)
