@@ -1,5 +1,6 @@
 """int8 products: every kernel that is used gives the very integers on any CPU; one that saturates is not used."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -24,6 +25,11 @@ def int8(seed, shape, extreme=False):
     return (generator.choice([-128, 127], shape) if extreme else generator.integers(-128, 128, shape)).astype(np.int8)
 
 
+def summed(pieces):
+    """The pieces' sum, int64."""
+    return sum(piece.astype(np.int64) for piece in pieces)
+
+
 def joined(values, step):
     """One big integer of each value's planes."""
     return sum(value.astype(object) << (step * i) for i, value in enumerate(values))
@@ -31,7 +37,7 @@ def joined(values, step):
 
 def assert_exact(kind, planes, weight):
     product = kind(weight)
-    found = product(torch.from_numpy(planes)).astype(np.int64).sum(axis=0)
+    found = summed(product(torch.from_numpy(planes)))
     expected = planes.astype(np.int64) @ weight.astype(np.int64)
     np.testing.assert_array_equal(joined(found, product.step), joined(expected, 8))
 
@@ -71,7 +77,7 @@ def test_a_part_of_a_larger_matrix_is_multiplied_alone(name):
         KERNELS[name](weight[:, 30:63]),
         planes[:, 2:7, :40].astype(np.int64) @ weight[:, 30:63].astype(np.int64),
     )
-    found = product(torch.from_numpy(planes)[:, 2:7, :40]).astype(np.int64).sum(axis=0)
+    found = summed(product(torch.from_numpy(planes)[:, 2:7, :40]))
     np.testing.assert_array_equal(joined(found, product.step), joined(expected, 8))
 
 
@@ -84,7 +90,7 @@ class Saturating(Int8Product):
         unsigned, weight = planes.to(torch.int32) + 128, self._weight.to(torch.int32)
         pairs = [unsigned[..., i : i + 2] @ weight[i : i + 2] for i in range(0, weight.shape[0], 2)]
         total = sum(pair.clamp(-(2**15), 2**15 - 1) for pair in pairs) - 128 * weight.sum(dim=0)
-        return total.numpy()[None]
+        return (total.numpy(),)
 
 
 class Missing(Int8Product):
@@ -98,7 +104,7 @@ class Missing(Int8Product):
 
 def test_a_kernel_that_saturates_is_exact_on_small_values_and_not_used(monkeypatch, caplog):
     small = int8(0, (3, 9, 64)) // 8, int8(1, (64, 20)) // 8
-    found = Saturating(small[1])(torch.from_numpy(small[0])).sum(axis=0)
+    found = summed(Saturating(small[1])(torch.from_numpy(small[0])))
     np.testing.assert_array_equal(found, small[0].astype(np.int64) @ small[1].astype(np.int64))
     assert not is_exact(Saturating)
     assert not is_exact(Missing)
@@ -120,7 +126,8 @@ from private_lora.crypto.kernels import KERNELS, fastest_kernel, is_exact
 from private_lora.crypto.planes import PlaneProduct
 name, generator = fastest_kernel(), np.random.default_rng(0)
 for rows, inputs, outputs in ((1, 2048, 96), (40, 300, 70), (130, 2500, 33)):
-    for draw in (lambda s: generator.integers(-128, 128, s), lambda s: generator.choice([-128, 127], s), lambda s: np.full(s, -128)):
+    whole, ends = (lambda s: generator.integers(-128, 128, s)), (lambda s: generator.choice([-128, 127], s))
+    for draw in (whole, ends, lambda s: np.full(s, -128)):
         planes, weight = draw((5, rows, inputs)).astype(np.int8), draw((inputs, outputs)).astype(np.int8)
         truth = [PlaneProduct(weight, kernel).rounded(planes, 38, 30).data for kernel in (name, "float64")]
         assert (truth[0] == truth[1]).all()
@@ -157,9 +164,10 @@ def test_inputs_are_cut_so_that_float32_holds_every_sum(inputs, kind):
         "growing": np.minimum(127, np.arange(inputs) // 8)[:, None] * np.ones(33, int),
     }[kind].astype(np.int8)
     product = PrepackedProduct(weight)
-    cuts = [0, *product._cuts]
+    cuts = [0, *(part.stop for part in product._parts)]
     assert cuts[-1] == inputs and cuts == sorted(set(cuts))
-    sums = [np.abs(weight[a:b].astype(np.int64)).sum(axis=0).max() for a, b in zip(cuts, cuts[1:], strict=False)]
+    assert [part.start for part in product._parts] == cuts[:-1]
+    sums = [np.abs(weight[a:b].astype(np.int64)).sum(axis=0).max() for a, b in itertools.pairwise(cuts)]
     assert 128 * max(sums) < 2**24 + 128 * 128
     assert len(sums) == 1 or kind in ("large", "one large column", "growing")
     assert len(sums) > 1 or 128 * sums[0] < 2**24
