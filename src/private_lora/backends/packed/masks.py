@@ -62,7 +62,7 @@ class Masks:
             reserved = self._granted + secrets
         else:
             with self._ledger() as ledger:
-                same = ledger["seed"] == self.seed.hex()
+                same = ledger.get("seed") == self.seed.hex()
                 reserved = (ledger["reserved"] if same else self._most) + secrets
                 if same:
                     self._write(ledger | {"reserved": reserved})
@@ -82,9 +82,8 @@ class Masks:
                     ledger = {"seed": fresh_seed().hex(), "reserved": 0}
                     self._write(ledger)
                 return bytes.fromhex(ledger["seed"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = getattr(error, "strerror", None) or "its masks.json is damaged: delete it, and the hints beside it"
-            raise UserError(f"cannot keep hints in {self.directory}: {reason}") from None
+        except OSError as error:
+            raise UserError(f"cannot keep hints in {self.directory}: {error.strerror}") from None
 
     @contextmanager
     def _ledger(self):
@@ -92,10 +91,17 @@ class Masks:
         with open(self.directory / "masks.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path = self.directory / "masks.json"
-            ledger = json.loads(path.read_text()) if path.exists() else {}
-            if ledger and (len(bytes.fromhex(ledger["seed"])) != SEED_BYTES or type(ledger["reserved"]) is not int):
-                raise ValueError
-            yield ledger
+            yield self._checked(path.read_bytes()) if path.exists() else {}
+
+    def _checked(self, data: bytes) -> dict:
+        """The ledger that these bytes are; raises UserError when they are none."""
+        try:
+            ledger = json.loads(data)
+            if len(bytes.fromhex(ledger["seed"])) == SEED_BYTES and type(ledger["reserved"]) is int and ledger["reserved"] >= 0:
+                return ledger
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise UserError(f"cannot keep hints in {self.directory}: its masks.json is damaged: delete it, and the hints beside it")
 
     def _write(self, ledger: dict) -> None:
         """Replace the ledger; it is on disk when this returns."""
