@@ -6,30 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from crypto_reference import exact_products
+from noise_reference import assert_variance, exact, integers, norms, seed
 
 from private_lora.crypto.parameters import PackedParameters, choose_approximate, choose_exact, rounding_variance
 from private_lora.crypto.planes import PlaneProduct
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
 
 SEED = bytes(range(32))
-
-
-def seed(*numbers):
-    """A seed for tests that pass always or never."""
-    return b"".join(number.to_bytes(2, "big") for number in numbers).ljust(32, b"\7")
-
-
-def integers(number, shape, bits=8):
-    return np.random.default_rng(number).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), shape)
-
-
-def exact(x, weight):
-    """The product by float64, which holds every partial sum here."""
-    return (x.astype(np.float64) @ weight.astype(np.float64)).astype(np.int64)
-
-
-def norms(weight):
-    return np.sqrt(np.square(weight.astype(np.float64)).sum(axis=0))
 
 
 def decrypted(x, weight, p, number, delta=None, rounded=False):
@@ -88,24 +71,6 @@ def test_the_approximate_mode_errs_as_predicted(inputs, log2_q):
     delta = 2.0 ** (log2_q - 2) / np.abs(exact(x, weight)).max(axis=1)
     errors = (decrypted(x, weight, p, inputs, delta) - exact(x, weight)) * delta[:, None]
     assert_variance(errors, p, norms(weight))
-
-
-def assert_variance(errors, p, column_norms):
-    """Mean zero, and the variance within 5 % for all columns of a kind.
-
-    Half and more of all errors belong to one key and share its masks, so the mean's deviation is taken from rows and columns.
-    """
-    predicted = p.noise_variance(column_norms)
-    kinds = np.unique(np.round(np.log2(predicted)), return_inverse=True)[1]
-    for kind in range(kinds.max() + 1):
-        chosen = kinds == kind
-        if chosen.sum() >= 32:
-            scaled = errors[:, chosen] / np.sqrt(predicted[chosen])
-            assert abs(np.mean(scaled**2) - 1) < 0.05
-            by_row, by_column = scaled.mean(axis=1), scaled.mean(axis=0)
-            deviation = math.hypot(by_row.std() / math.sqrt(len(by_row)), by_column.std() / math.sqrt(len(by_column)))
-            assert abs(scaled.mean()) < 5 * deviation
-    assert abs(np.mean(errors**2 / predicted) - 1) < 0.05
 
 
 @pytest.mark.parametrize("bits", range(8))
