@@ -166,12 +166,12 @@ def test_common_bits_are_those_of_the_column_that_has_most():
 
 
 def test_columns_of_one_size_fail_as_often_as_predicted_and_more_than_was_claimed():
-    weight = np.random.default_rng(0).choice([-64, 64], (4, 256))
+    weight = np.random.default_rng(0).choice([-64, 64], (4, 64))
     # A body loses one bit more than its values have in common: half of them are rounded, by a quarter of delta.
     p = SessionParameters(2048, 29, 2**29 // (2 * 4 * 64 * 128 + 1) >> 5 << 5, 5, 29, 17, common_bits=6)
     norm = float(norms(weight)[0])
     predicted, claimed = (2.0 ** q.failure_log2(norm) for q in (p, replace(p, common_bits=0)))
-    by_row = wrong_rows(weight, p)
+    by_row = wrong_rows(weight, p, rows=16384)
     deviation = by_row.std() / math.sqrt(by_row.size)
     assert deviation < 0.03 * predicted
     assert abs(by_row.mean() - predicted) < 4 * deviation
