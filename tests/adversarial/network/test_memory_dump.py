@@ -12,6 +12,10 @@ from process_memory import can_be_read, found_in
 from raw_client import Parts, RawClient
 
 from private_lora.backends.packed import exact as packed
+from private_lora.backends.packed import session
+from private_lora.crypto import pads
+from private_lora.crypto.kernels import Int8Product
+from private_lora.crypto.pads import Pad
 from private_lora.crypto.ring import transform
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking, RemotePlace
@@ -73,6 +77,7 @@ def recorder(monkeypatch):
     """Records a run of this process from now on."""
     recorder = Recorder()
     draw, encrypt, call, product = packed.fresh_secrets, packed.encrypt_rows, RemoteProduct.__call__, RemotePlace.product
+    make, phase_of, fresh_seed = Pad.__init__, Pad.phase, pads.fresh_seed
 
     def drawing(seed, *arguments):
         secrets = draw(seed, *arguments)
@@ -83,6 +88,22 @@ def recorder(monkeypatch):
     def encrypting(x, delta, mask_seed, secrets, error_seed, parameters):
         recorder.add(error_seed, "seed of errors")
         return encrypt(x, delta, mask_seed, secrets, error_seed, parameters)
+
+    def seeding():
+        seed = fresh_seed()
+        recorder.add(seed, "seed of errors")
+        return seed
+
+    def making(pad, mask_key, inputs, secrets, parameters):
+        make(pad, mask_key, inputs, secrets, parameters)
+        recorder.add(pad._spectra.tobytes()[:512], "secret transformed for a module")
+        for part in (pad.low, pad.high):
+            recorder.rows(part[: 2 * LEAST_VALUES], "pad", (part.dtype,))
+
+    def phasing(pad, hint, parameters):
+        phase = phase_of(pad, hint, parameters)
+        recorder.rows(phase[: 2 * LEAST_VALUES], "phase", (phase.dtype,))
+        return phase
 
     def calling(remote, x):
         recorder.rows(x, "float activations", (np.float32, np.float64))
@@ -97,7 +118,11 @@ def recorder(monkeypatch):
         recorder.rows(answer.y, "answers", (np.int32, np.int64, np.float32, np.float64))
         return answer
 
-    monkeypatch.setattr(packed, "fresh_secrets", drawing)
+    for module in (packed, session):
+        monkeypatch.setattr(module, "fresh_secrets", drawing)
+    monkeypatch.setattr(Pad, "__init__", making)
+    monkeypatch.setattr(Pad, "phase", phasing)
+    monkeypatch.setattr(pads, "fresh_seed", seeding)
     monkeypatch.setattr(packed, "encrypt_rows", encrypting)
     monkeypatch.setattr(RemoteProduct, "__call__", calling)
     monkeypatch.setattr(RemotePlace, "product", asking)
@@ -177,8 +202,9 @@ def own_things(name, products=("model.layers.0.self_attn.o_proj forward",)):
     held = hold(WorkerSpec(model="nano", backend=name, layers="0", activation_bits=8, weight_bits=8))
     known = {product.encode(): "a product's name" for product in products}
     for product in products:
-        rows = held.products[product].server._product._blocks[0].numpy()
-        known |= {row[:64].tobytes(): "a weight's row" for row in rows[:4]}
+        block = held.products[product].server._product._blocks[0]
+        rows = block._weight.numpy()[:4] if isinstance(block, Int8Product) else []  # other kernels keep a layout of their own
+        known |= {row[:64].tobytes(): "a weight's row" for row in rows}
     return known
 
 
@@ -191,6 +217,7 @@ def test_a_worker_has_no_secret_and_no_activation_in_its_memory(dumped, recorder
     assert dumped("packed", controls) == set()
     kinds = {name.split(" as ")[0] for name in recorder.patterns.values()}
     assert kinds >= {"secret", "secret in 2 bits", "secret transformed", "seed of secrets", "seed of errors", "activations"}
+    assert kinds >= {"secret transformed for a module", "pad", "phase"}
     assert kinds >= {"float activations", "float answers", "answers", "secret of the answers' check"}
     assert len(recorder.patterns) > 5000
 
