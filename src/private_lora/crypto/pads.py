@@ -31,8 +31,8 @@ _LOW_PLANES = 4
 class Pad:
     """Slots of one product, made of fresh secrets (one for each SLOTS slots) under its mask.
 
-    low, high: A s + e, rounded and reduced as `pad_dropped_bits` says, slots x K: its lower 32 bits, and the others. phase: upper
-    `phase_bits` of (A W) s, slots x D, made when first asked for; then the secrets are forgotten. taken: slots used.
+    low, high: A s + e, rounded and reduced as `pad_dropped_bits` says, slots x K: its lower 32 bits, and the others. phase:
+    upper `phase_bits` of (A W) s, slots x D, made when first asked for; then the secrets are forgotten. taken: slots used.
     """
 
     def __init__(self, mask_key: bytes, inputs: int, secrets: np.ndarray, parameters: SessionParameters):
