@@ -99,6 +99,14 @@ def test_the_limit_is_kept_and_the_next_start_has_a_new_seed(on_disk, tmp_path):
     following.spend(following.key(b"1"), 1)
 
 
+def test_hints_of_masks_that_are_used_up_go_with_them(tmp_path):
+    masks, old = Masks(tmp_path, RESERVED_AT_ONCE), tmp_path / "of-the-old-seed.hint"
+    old.write_bytes(b"")
+    assert Masks(tmp_path, RESERVED_AT_ONCE).seed == masks.seed and old.exists()
+    masks.spend(masks.key(b"a product"), 1)
+    assert Masks(tmp_path, RESERVED_AT_ONCE).seed != masks.seed and not old.exists()
+
+
 def test_the_default_limit_is_that_of_the_proof():
     assert Masks()._most == MOST_SECRETS == 2**20
     assert Masks().seed != Masks().seed

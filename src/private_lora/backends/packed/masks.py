@@ -81,6 +81,8 @@ class Masks:
                 if not ledger or ledger["reserved"] + RESERVED_AT_ONCE > self._most:
                     ledger = {"seed": fresh_seed().hex(), "reserved": 0}
                     self._write(ledger)
+                    for hint in self.directory.glob("*.hint"):  # of the masks that were
+                        hint.unlink(missing_ok=True)
                 return bytes.fromhex(ledger["seed"])
         except OSError as error:
             raise UserError(f"cannot keep hints in {self.directory}: {error.strerror}") from None
