@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from private_lora.core.errors import UserError
+from private_lora.core.memory import give_back_memory
 from private_lora.models.stream import WeightSource
 from private_lora.specs.grouping import groups, joint_name
 from private_lora.split.product import RemoteProduct
@@ -137,6 +138,8 @@ def split_model(
     for names in groups(found, share_inputs):
         weights = [_weight(found, name, source) for name in names]
         group = LayerGroup(session, weights, joint_name(names).removeprefix(PEFT_PREFIX), backward)
+        # Quantizing and preparing left holes of the size of float32 weights and masks.
+        give_back_memory()
         for member, name in enumerate(names):
             found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
     return len(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import time
@@ -100,7 +101,7 @@ class HintStore:
 
     def _made(self, weight: np.ndarray, mask_key: bytes, parameters: SessionParameters) -> np.ndarray:
         start = time.perf_counter()
-        tiles = compute(weight, mask_key, parameters).data
+        tiles = _apart(compute(weight, mask_key, parameters).data)
         self.made, self.seconds = self.made + 1, self.seconds + time.perf_counter() - start
         return tiles
 
@@ -111,6 +112,13 @@ class HintStore:
                 f"hints of this model's layers take more than {most / 1e9:.1f} GB, {MEMORY_SHARE:.0%} of this machine's "
                 "memory: keep them on disk (--hints DIR), or give the backend the option mask: fresh"
             )
+
+
+def _apart(tiles: np.ndarray) -> np.ndarray:
+    """The same in memory of its own: what stays for the whole run would leave holes between what comes and goes."""
+    kept = np.frombuffer(mmap.mmap(-1, tiles.nbytes), np.uint8).reshape(tiles.shape)
+    kept[:] = tiles
+    return kept
 
 
 def _check_disk(directory: Path, size: int) -> None:
