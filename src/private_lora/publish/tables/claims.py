@@ -11,6 +11,7 @@ from private_lora.publish.tables.claim import FAILS, NO_DATA, NO_TARGET, Claim, 
 from private_lora.publish.tables.convergence import final_runs, inflation_runs
 from private_lora.publish.tables.cost_claims import cost_claims
 from private_lora.publish.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.publish.tables.generation_claims import generation_claims
 from private_lora.publish.tables.loopback_claims import loopback_claims
 from private_lora.publish.tables.packed import packed_runs
 from private_lora.results.labels import bits_label, ids_of
@@ -32,6 +33,7 @@ def claims(data: Data) -> pd.DataFrame:
     sweep = sweep.assign(run_ids=[ids_of(run, float_run(data.runs, run)) for _, run in sweep.iterrows()])
     found = [*_close_to_float(sweep), _static_is_worse(sweep), *_outlier_fails(sweep), *_inflation(data), *_encryption(data)]
     found += [*_packed(data), *block_claims(data), *cost_claims(data), *loopback_claims(data)]
+    found += generation_claims(data)
     table = table_of([*(claim.line() for claim in found), *_failing_settings(sweep)])
     table.attrs["notes"] = [
         "value: of the worst seed, paired with the float run of the same seed and batches.",
