@@ -18,6 +18,7 @@ CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
 LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 _FLOAT32_LIMIT = 2**24  # below it, every integer is a float32
 _LARGEST_DIGIT = 128
+_CUT_ROWS = 64  # pieces begin at multiples of it: so many rows of weights of 8 bits never reach the limit by themselves
 _FLOAT_PLANES = 3
 # The start-up test: (planes, rows, inputs, outputs) of a batch and of a single token, and repeats.
 _TIMED, _REPEATS = ((5, 128, 2048, 1024), (5, 1, 2048, 8192)), 3
@@ -113,11 +114,14 @@ KERNELS = {kind.name: kind for kind in (PrepackedProduct, Int8Product, Float64Pr
 
 def _exact_cuts(weight: np.ndarray) -> list[int]:
     """Where to end each piece of inputs, so that no sum of digits times weights reaches 2^24; the last end is K."""
-    most, cuts = (_FLOAT32_LIMIT - 1) // _LARGEST_DIGIT, [0]
-    while cuts[-1] < len(weight):
-        sums = np.cumsum(np.abs(weight[cuts[-1] :].astype(np.int32)), axis=0, dtype=np.int64).max(axis=1)
-        cuts.append(cuts[-1] + max(1, int(np.searchsorted(sums, most, side="right"))))
-    return cuts[1:]
+    most, cuts, sums = (_FLOAT32_LIMIT - 1) // _LARGEST_DIGIT, [], 0
+    for first in range(0, len(weight), _CUT_ROWS):
+        added = np.abs(weight[first : first + _CUT_ROWS].astype(np.int16)).sum(axis=0, dtype=np.int32)
+        if (sums + added).max() > most:
+            cuts.append(first)
+            sums = 0
+        sums = sums + added
+    return [*cuts, len(weight)]
 
 
 def _prepacked(piece: np.ndarray) -> torch.Tensor:
