@@ -227,7 +227,8 @@ def matrices_of(run):
         if id(thing) in seen or isinstance(thing, skip):
             continue
         seen.add(id(thing))
-        if isinstance(thing, torch.Tensor) and thing.dim() == 2 and not thing.isnan().all():
+        # Of the frame's empty weights, all values are NaN; a weight that oneDNN packed shows none.
+        if isinstance(thing, torch.Tensor) and thing.dim() == 2 and (thing.is_mkldnn or not thing.isnan().all()):
             adapter = any(thing is p for n, p in run.model.named_parameters() if "lora_" in n or "embed" in n)
             found += [] if adapter else [thing]
         if isinstance(thing, np.ndarray) and thing.ndim == 2:

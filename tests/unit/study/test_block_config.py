@@ -38,7 +38,7 @@ def spec(**fields) -> BlockSpec:
 
 @pytest.mark.parametrize(
     ("files", "tokens", "slow"),
-    [([], {128, 2048}, {"k"}), ([DEFAULTS.parent / "studies/full.yaml"], {128, 512, 2048, 8192}, {"q", "k", "v", "o"})],
+    [([], {2048}, {"k"}), ([DEFAULTS.parent / "studies/full.yaml"], {128, 512, 2048, 8192}, {"q", "k", "v", "o"})],
     ids=["default", "full"],
 )
 def test_the_shapes_and_batches_of_a_llama_block(files, tokens, slow):
@@ -46,7 +46,7 @@ def test_the_shapes_and_batches_of_a_llama_block(files, tokens, slow):
     blocks = [b for b in load_study(files).blocks.values() if b.model == "Llama-3.2-1B"]
     compared = [b for b in blocks if {x["name"] for x in b.backends} >= {"plaintext_float32", "plaintext_int8", "packed"}]
     assert {b.tokens for b in compared if not b.share_inputs} == tokens
-    assert {b.tokens for b in compared if b.share_inputs} == {2048}
+    assert {b.tokens for b in compared if b.share_inputs} == {128, 2048}
     assert all("packed_approx" in {x["name"] for x in b.backends} and len(b.layers) == 7 for b in compared)
     (glwe,) = [b for b in blocks if b not in compared]
     assert [b["name"] for b in glwe.backends] == ["glwe"]
@@ -75,7 +75,10 @@ def test_gpu_study_measures_every_product_on_the_gpu_and_nothing_else():
         *(("Llama-3.2-1B", tokens) for tokens in (128, 512, 2048, 8192)),
         ("Llama-3.1-8B", 2048),
     }
-    assert all({x["name"] for x in b.backends} == {*PLAINTEXT, "packed", "packed_approx"} for b in others)
+    assert all(
+        {x["name"] for x in b.backends} == {*PLAINTEXT, "packed", "packed_approx"} - {"plaintext_float32_onednn"}
+        for b in others
+    )
     assert all(b.layers == architecture_of(b.model).layers and b.repeats >= 3 and b.warmup for b in others)
 
 

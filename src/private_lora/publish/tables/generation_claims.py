@@ -20,7 +20,7 @@ def generation_claims(data: Data) -> Iterator[Claim]:
     full = packed[packed["model"].str.startswith(FULL)]
     for where, limit, runs in (
         ("in process", IN_PROCESS, full[full["workers"].isna()]),
-        ("through workers on loopback", THROUGH_WORKERS, full[full["workers"].notna() & (full["link"] == "loopback")]),
+        ("with workers on loopback", THROUGH_WORKERS, full[full["workers"].notna() & (full["link"] == "loopback")]),
     ):
         detail = said(
             runs, "token behind the first {token_time_s_median:.3g} s, prompt of {prompt_tokens:.0f} {prefill_s:.3g} s"
