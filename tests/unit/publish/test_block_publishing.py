@@ -8,8 +8,10 @@ from private_lora.models.shapes import architecture_of
 from private_lora.publish.figures import FIGURES
 from private_lora.publish.figures.style import plt
 from private_lora.publish.tables import TABLES
+from private_lora.publish.tables.block_utilisation import ENTRY_BYTES
 from private_lora.publish.tables.render import to_markdown
 from private_lora.results.reader import Data
+from private_lora.specs.backends import PLAINTEXT
 
 JOINT = {"q+k+v": (2048, 3072), "o": (2048, 2048), "gate+up": (2048, 16_384), "down": (8192, 2048)}
 WEIGHTS = sum(k * d for k, d in BLOCK_LAYERS.values())
@@ -194,6 +196,10 @@ def test_a_missed_ratio_is_printed_as_missed(tmp_path, ratios, missed):
     found = claims.index[claims["verdict"] == "MISSED"]
     assert len(found) == len(missed)
     assert all(found.str.contains(pattern).any() for pattern in missed)
+
+
+def test_every_plaintext_product_has_its_bytes():
+    assert set(ENTRY_BYTES) == set(PLAINTEXT)
 
 
 def test_more_bytes_than_allowed_are_missed(tmp_path):

@@ -13,6 +13,7 @@ PACKED = ("packed", "packed_approx")
 # Bytes of an operand's entry and of a result's, in each type.
 ENTRY_BYTES = {
     "plaintext_float32": (4, 4),
+    "plaintext_float32_onednn": (4, 4),
     "plaintext_float64": (8, 8),
     "plaintext_bf16": (2, 2),
     "plaintext_int8": (1, 4),
