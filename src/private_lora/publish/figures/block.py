@@ -94,5 +94,7 @@ def _line(group: pd.DataFrame, backend: str, options: str, side: str, ax: Axes, 
     style = {"color": COLOURS.get(backend, GREY), "linestyle": linestyle, "marker": "" if backend in PLAINTEXT else marker}
     if backend in PLAINTEXT:
         style |= {"linewidth": 2.6, "alpha": 0.6, "marker": "_", "markersize": 14, "markeredgewidth": 2.6}
+    elif options:  # beside the same backend at its default options
+        style |= {"markerfacecolor": "white", "alpha": 0.6}
     ax.plot(times.index, times, label=label, **({"markersize": 4} | style))
     points.add(panel, label, times.index, times.to_numpy(), join_basis(group["basis"]), run_ids=ids_of(group["run_id"]))
