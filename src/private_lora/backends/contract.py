@@ -44,6 +44,16 @@ class Plan:
     security_bits: int = 0
     parameters: dict = field(default_factory=dict)
 
+    def report(self) -> dict:
+        """What a sidecar says of a product."""
+        return {
+            "inputs": self.inputs,
+            "outputs": self.outputs,
+            "bound_bits": self.bound.bit_length(),
+            "security_bits": self.security_bits,
+            "parameters": self.parameters,
+        }
+
 
 @dataclass
 class Counters:

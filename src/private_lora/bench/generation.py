@@ -64,7 +64,6 @@ def _measure(spec: GenerationSpec, place: Place | None, started: Start, out: Pat
     for metric, (value, unit) in _facts(spec, writer).items():
         recorder.add(metric, value, unit, phase="run")
     recorder.add_shares(started.cpu_shares())
-    plans = {p.name: p.plan for p in writer.session.products}
     write_sidecar(
         out.parent / "sidecar.json",
         {
@@ -74,16 +73,7 @@ def _measure(spec: GenerationSpec, place: Place | None, started: Start, out: Pat
             "torch_threads": torch.get_num_threads(),
             "model_hash": model_hash(spec.run.model, spec.run.revision),
             "place": writer.session.place.report(),
-            "layers": {
-                name: {
-                    "inputs": plan.inputs,
-                    "outputs": plan.outputs,
-                    "bound_bits": plan.bound.bit_length(),
-                    "security_bits": plan.security_bits,
-                    "parameters": plan.parameters,
-                }
-                for name, plan in plans.items()
-            },
+            "layers": {p.name: p.plan.report() for p in writer.session.products},
         },
     )
     recorder.write(out)

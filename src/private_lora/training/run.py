@@ -192,15 +192,5 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "facts": facts,
         "place": run.session.place.report() if run.session else {},
         "backend": run.session.backend.report() if run.session else {},
-        "layers": {p.name: _plan(p.plan) for p in products},
-    }
-
-
-def _plan(plan) -> dict:
-    return {
-        "inputs": plan.inputs,
-        "outputs": plan.outputs,
-        "bound_bits": plan.bound.bit_length(),
-        "security_bits": plan.security_bits,
-        "parameters": plan.parameters,
+        "layers": {p.name: p.plan.report() for p in products},
     }

@@ -18,8 +18,10 @@ def int8_is_fast() -> bool:
 
 
 def onednn_product(x: torch.Tensor, transposed: torch.Tensor) -> torch.Tensor:
-    """x W in float32 by oneDNN, from the transposed weight (D x K); torch.matmul calls MKL, half as fast on AMD's
-    processors."""
+    """x W in float32 by oneDNN, from the transposed weight (D x K).
+
+    torch.matmul calls MKL, which is half as fast on processors of AMD's.
+    """
     return torch.ops.mkldnn._linear_pointwise(x, transposed, None, "none", [], "")
 
 

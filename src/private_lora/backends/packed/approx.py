@@ -52,18 +52,20 @@ class PackedApproxBackend(PackedBackend):
         return PackedApproxClient(plan, keys)
 
 
-class PackedApproxClient(PackedClient):
+class _OwnScales:
     """Scales each row by its own size."""
 
     def scales(self, x: np.ndarray) -> np.ndarray:
+        """Scale of each row's message (T)."""
         return token_scales(self.plan, x)
 
 
-class SessionApproxClient(SessionClient):
-    """Scales each row by its own size."""
+class PackedApproxClient(_OwnScales, PackedClient):
+    """Under a fresh mask for each question."""
 
-    def scales(self, x: np.ndarray) -> np.ndarray:
-        return token_scales(self.plan, x)
+
+class SessionApproxClient(_OwnScales, SessionClient):
+    """Under a session's masks."""
 
 
 def approximate_plan(

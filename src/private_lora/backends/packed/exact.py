@@ -159,6 +159,11 @@ class OneTimeKey:
     delta: np.ndarray = field(repr=False)
     row_sums: np.ndarray | None = field(repr=False)
 
+    @property
+    def rows(self) -> int:
+        """Of the question, and of its answer."""
+        return len(self.delta)
+
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
 
@@ -172,6 +177,18 @@ class PackedKeys:
     def __init__(self, hints_in: Path | None = None):
         self.secret: dict[bytes, OneTimeKey | OpenQuestion] = {}
         self._hints_in = hints_in
+
+    def take(self, message, kind: type, plan: Plan, parameters: PackedParameters) -> OneTimeKey | OpenQuestion:
+        """What opens an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
+        outputs = plan.outputs * plan.parameters["weight"]["digits"]
+        if not isinstance(message, kind) or message.body.columns != outputs or message.parameters != parameters.sent:
+            raise ValueError(f"this is no answer for a layer of {plan.outputs} outputs under the plan's parameters")
+        key = self.secret.get(message.question_id)
+        if key is None or key.rows != message.body.rows:
+            raise ValueError(
+                "this answer belongs to another key: it answers no question of this client, or was decrypted before"
+            )
+        return self.secret.pop(message.question_id)
 
     @cached_property
     def masks(self) -> Masks:
@@ -214,13 +231,13 @@ class PackedClient(Client):
         return np.full(len(x), float(self.parameters.delta))
 
     def decrypt(self, message: PackedAnswer) -> np.ndarray:
-        key = self._key_of(message)
+        key = self.keys.take(message, PackedAnswer, self.plan, self.parameters)
         digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
         return digits if self._digits == 1 else join_digits(digits, key.row_sums)
 
     def phases(self, message: PackedAnswer) -> np.ndarray:
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
-        key = self._key_of(message)
+        key = self.keys.take(message, PackedAnswer, self.plan, self.parameters)
         return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
 
     def largest_answer(self, rows: int) -> int:
@@ -228,22 +245,6 @@ class PackedClient(Client):
 
     def forget(self, question: PackedQuestion) -> None:
         self.keys.secret.pop(question.question_id, None)
-
-    def _key_of(self, message: PackedAnswer) -> OneTimeKey:
-        """The key of an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
-        outputs = self.plan.outputs * self._digits
-        if (
-            not isinstance(message, PackedAnswer)
-            or message.body.columns != outputs
-            or message.parameters != self.parameters.sent
-        ):
-            raise ValueError(f"this is no answer for a layer of {self.plan.outputs} outputs under the plan's parameters")
-        key = self.keys.secret.get(message.question_id)
-        if key is None or len(key.delta) != message.body.rows:
-            raise ValueError(
-                "this answer belongs to another key: it answers no question of this client, or was decrypted before"
-            )
-        return self.keys.secret.pop(message.question_id)
 
 
 class PackedServer(Server):

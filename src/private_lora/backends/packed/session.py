@@ -31,6 +31,11 @@ class OpenQuestion:
     scale: np.ndarray = field(repr=False)
     row_sums: np.ndarray | None = field(repr=False)
 
+    @property
+    def rows(self) -> int:
+        """Of the question, and of its answer."""
+        return len(self.scale)
+
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
 
@@ -84,13 +89,13 @@ class SessionClient(Client):
             self._phase(pad)
 
     def decrypt(self, message: SessionAnswer) -> np.ndarray:
-        key = self._key_of(message)
+        key = self.keys.take(message, SessionAnswer, self.plan, self.parameters)
         digits = self._opened(message, key, rounded=True)
         return digits if self._digits == 1 else join_digits(digits, key.row_sums)
 
     def phases(self, message: SessionAnswer) -> np.ndarray:
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
-        return self._opened(message, self._key_of(message), rounded=False)
+        return self._opened(message, self.keys.take(message, SessionAnswer, self.plan, self.parameters), rounded=False)
 
     def _opened(self, message: SessionAnswer, key: OpenQuestion, rounded: bool) -> np.ndarray:
         parts = [self._phase(pad)[taken] for pad, taken in key.slots]
@@ -126,22 +131,6 @@ class SessionClient(Client):
         phase = pad.phase(self._hint, self.parameters)
         self.offline.decrypt_s += time.perf_counter() - start
         return phase
-
-    def _key_of(self, message: SessionAnswer) -> OpenQuestion:
-        """What opens an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
-        outputs = self.plan.outputs * self._digits
-        if (
-            not isinstance(message, SessionAnswer)
-            or message.body.columns != outputs
-            or message.parameters != self.parameters.sent
-        ):
-            raise ValueError(f"this is no answer for a layer of {self.plan.outputs} outputs under the plan's parameters")
-        key = self.keys.secret.get(message.question_id)
-        if key is None or len(key.scale) != message.body.rows:
-            raise ValueError(
-                "this answer belongs to another key: it answers no question of this client, or was decrypted before"
-            )
-        return self.keys.secret.pop(message.question_id)
 
 
 class SessionServer(Server):

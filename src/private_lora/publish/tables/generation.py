@@ -5,22 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.publish.tables.loopback import LINK, link_name
+from private_lora.publish.tables.loopback import LINK, TIMES, link_name
 from private_lora.results.labels import CALLS_NOTE, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics
 
 # Times are compared with those of a backend that encrypts nothing, in the same arrangement; none multiplies in bf16.
 RATIOS = {"token_time_over_float32": "float", "token_time_over_integer": "integer", "token_time_over_bf16": "bf16"}
-# Medians over the tokens behind the first one, by the metric that holds them.
-TIMES = {
-    "client_quantize_time_s": "quantize_s",
-    "encrypt_time_s": "encrypt_s",
-    "matmul_time_s": "server_s",
-    "wait_time_s": "wait_s",
-    "decrypt_time_s": "decrypt_s",
-    "verify_time_s": "verify_s",
-}
 COUNTS = {"remote_matmuls": "remote_calls_per_token", "round_trips": "round_trips_per_token"}
 MEGABYTES = {
     "upload_ciphertext_bytes": "upload_MB_per_token",

@@ -54,7 +54,7 @@ COLUMNS = [
     "basis",
     "run_ids",
 ]
-# Seconds of a whole run, by the metric that holds them.
+# Names of seconds in tables, by the metric that holds them: of a whole run here, of a token where texts are generated.
 TIMES = {
     "client_quantize_time_s": "quantize_s",
     "encrypt_time_s": "encrypt_s",
