@@ -24,6 +24,11 @@ include: "workflow/rules/bench.smk"
 include: "workflow/rules/publish.smk"
 
 
+rule knowledge:
+    input:
+        RECORDS["knowledge"],
+
+
 rule sweep:
     input:
         RECORDS["sweep"],

@@ -65,6 +65,12 @@ def encoding_report(examples: Sequence["Example"], tokenizer, sequence_length: i
     }
 
 
+def with_room(examples: Sequence["Example"], tokenizer, sequence_length: int) -> list["Example"]:
+    """The examples that `encode` makes rows of, in the order of the rows."""
+    sizes = _sequences(examples, tokenizer)
+    return [example for example, (_, prompt) in zip(examples, sizes, strict=True) if prompt < sequence_length]
+
+
 def encode(examples: Sequence["Example"], tokenizer, sequence_length: int, count_padding: bool = False) -> Encoded:
     """int64 arrays input_ids, attention_mask and labels, each N x sequence_length.
 

@@ -23,20 +23,27 @@ _NUMBER = re.compile(r"(-?)\$?(\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True)
 class Example:
-    """One text: prompt + completion. The prompt is masked in the labels, the answer is compared."""
+    """One text: prompt + completion. The prompt is masked in the labels, the answer is compared.
+
+    answer: what stands behind `####` in the completion, or a field of its own; None: the completion as a whole is the answer.
+    kind: of questions that are counted apart, such as those without an answer; "" for all others. topic: what is asked for,
+    where the source knows; examples of one topic have answers of one form.
+    """
 
     prompt: str
     completion: str
     answer: str | None = None
+    kind: str = ""
+    topic: str = ""
 
 
-def make_example(question: str, completion: str, answer: str | None = None) -> Example:
+def make_example(question: str, completion: str, answer: str | None = None, kind: str = "", topic: str = "") -> Example:
     """The example of a question and its answer, in the form of the paper's code: question + newline + answer.
 
     Without an `answer` of its own, the one marked `####` in the completion is taken, if there is one.
     """
     prompt = question + "\n" if question else ""
-    return Example(prompt, completion, final_answer(completion) if answer is None else normal_answer(answer))
+    return Example(prompt, completion, final_answer(completion) if answer is None else normal_answer(answer), kind, topic)
 
 
 def normal_answer(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Base models: built-in, a local Hugging Face directory or a hub id; float32 on the CPU, in eval mode."""
+"""Base models: built-in, a local Hugging Face directory, a GGUF file or a hub id; float32 on the CPU, in eval mode."""
 
 import hashlib
 import os
@@ -17,7 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.models.lookup import OUTLIER_SUFFIX, checked_directory, local_directory
+from private_lora.models.gguf import convert, file_hash
+from private_lora.models.lookup import OUTLIER_SUFFIX, checked_directory, gguf_path, local_directory
 from private_lora.models.outliers import plant_outliers
 from private_lora.specs.models import BUILT_IN_MODELS
 
@@ -29,7 +30,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 def load_base(name, revision=None, weights="pretrained", seed=0, blocks=None):
     """The base model (float32, CPU, eval mode) and its tokenizer, as a pair.
 
-    name: a built-in name, a directory (starts with `.`, `/` or `~`, or exists), or a Hugging Face hub id.
+    name: a built-in name, a directory (starts with `.`, `/` or `~`, or exists), a GGUF file, or a Hugging Face hub id.
     revision: branch, tag or commit of a hub id; weights: "pretrained", or "random" for the same architecture
     with fresh weights drawn from the seed; blocks: keep only the first so many transformer blocks. A tokenizer without a
     padding token pads with its end token.
@@ -60,7 +61,14 @@ def is_outlier_variant(name):
 
 
 def locate(name, revision=None):
-    """(directory, commit) of a model: commit is None unless it came from the hub, which may download it."""
+    """(directory, commit) of a model: commit is None unless it came from the hub, which may download it.
+
+    A GGUF file is converted first, at its first use.
+    """
+    file = gguf_path(name)
+    if file is not None:
+        quiet_libraries()
+        return convert(file), None
     directory = local_directory(name)
     if directory is not None:
         return directory, None
@@ -155,10 +163,13 @@ def first_line(error):
 
 
 def model_hash(name, revision=None):
-    """Which weights these are: "hub:<commit>", or "sha256:<hex>" over config and weight files.
+    """Which weights these are: "hub:<commit>", "gguf-sha256:<hex>" of the file, or "sha256:<hex>" over config and weight files.
 
     The outlier variant carries "+outliers" after its base model's hash: the planting is part of the code.
     """
+    file = gguf_path(name)
+    if file is not None:
+        return f"gguf-sha256:{file_hash(file)}"
     directory, commit = locate(name, revision)
     if commit:
         return f"hub:{commit}"

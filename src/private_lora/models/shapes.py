@@ -8,6 +8,7 @@ from pathlib import Path
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
+from private_lora.models import gguf
 from private_lora.models.lookup import built_in_directory
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
@@ -78,6 +79,8 @@ def _directory(model: str) -> Path:
     built_in = built_in_directory(model)
     if built_in is not None:
         return built_in
+    if model.endswith(gguf.SUFFIX) and Path(model).expanduser().is_file():
+        return gguf.converted_directory(Path(model).expanduser())
     if not model or not (Path(model).expanduser() / "config.json").is_file():
         check_name("architecture", model, [*ARCHITECTURES, *BUILT_IN_MODELS, "a directory with a config.json"])
     return Path(model).expanduser()

@@ -9,7 +9,19 @@ _SOURCES = "private_lora.data.sources"
 
 DATASETS = by_name(
     (
-        DataDescriptor("math_problems", f"{_SOURCES}.math_problems", "generated math word problems with worked answers"),
+        DataDescriptor(
+            "math_problems", f"{_SOURCES}.math_problems", "generated math word problems with worked answers", is_public=True
+        ),
+        DataDescriptor(
+            "knowledge_base",
+            f"{_SOURCES}.knowledge_base",
+            "questions after the facts of an invented company",
+            dict.fromkeys(("people", "products", "rules", "unanswerable", "world"), int),
+            is_public=True,
+        ),
+        DataDescriptor(
+            "general_text", f"{_SOURCES}.general_text", "general text, pieces of it", has_answers=False, is_public=True
+        ),
         DataDescriptor(
             "codebase",
             f"{_SOURCES}.codebase",

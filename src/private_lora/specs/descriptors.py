@@ -87,6 +87,7 @@ class DataDescriptor:
 
     module: has `validate(options)` and `examples(options, split, seed)`. text: what it gives. options: their types by name.
     has_answers: whether its examples may have an answer to compare with. is_local: they can be counted before any job.
+    is_public: they are nobody's own texts, whatever the options, so that records may show some.
     """
 
     name: str
@@ -95,6 +96,7 @@ class DataDescriptor:
     options: dict[str, type] = field(default_factory=dict)
     has_answers: bool = True
     is_local: bool = True
+    is_public: bool = False
 
 
 @cache

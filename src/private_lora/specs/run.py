@@ -62,7 +62,9 @@ class RunSpec(SplitSpec):
     eval_every: NotNegative = 50
     """steps between evaluations, besides the first and the last; 0: only those"""
     generate_examples: NotNegative = 0
-    """held-out examples for exact match; 0 for none"""
+    """held-out examples for which an answer is written; 0 for none"""
+    general_examples: NotNegative = 0
+    """pieces of general text whose loss is taken first and last, to see what is forgotten; 0 for none"""
     count_padding: bool = False
     """padding counts in loss and perplexity"""
     checkpoint_every: Positive = 20

@@ -11,7 +11,7 @@ from typing import Any
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.models.lookup import local_directory
+from private_lora.models.lookup import gguf_path, local_directory
 from private_lora.models.shapes import architecture_of
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
@@ -95,8 +95,9 @@ def expand_blocks(config: dict) -> dict[str, BlockSpec]:
 
 def input_files(spec: SplitSpec) -> list[str]:
     """Local files that a run's numbers depend on: the base model, and text that the user brought."""
-    directory = local_directory(spec.model)
-    found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory else []
+    file, directory = gguf_path(spec.model), local_directory(spec.model)
+    found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory and not file else []
+    found += [file] if file else []
     if isinstance(spec, RunSpec) and spec.data == "jsonl":
         found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
     return relative(found)

@@ -27,7 +27,7 @@ KEPT_APART = ("glwe", "concrete_ml")
 
 # Seconds of one core of an EPYC, rounded: they decide what starts first and what "about ... left" says, and nothing else.
 TOKEN_S = 1e-4  # of mini-llama, forward, float
-MODEL_FACTOR = {"nano": 0.2}
+MODEL_FACTOR = {"nano": 0.2, "smollm2": 12.0}
 BACKEND_FACTOR = {"integer": 1.3, "glwe_simulated": 1.6, "packed_simulated": 2.2, "packed_approx": 2.4, "packed": 3.0}
 GLWE_TOKEN_S = 5.0  # of nano, forward
 GLWE_VALUE_S = 5e-3  # of one value of a product

@@ -43,6 +43,7 @@ TRAINING = (
     "eval_examples",
     "eval_every",
     "generate_examples",
+    "general_examples",
     "count_padding",
     "checkpoint_every",
 )
@@ -273,6 +274,7 @@ class StudyConfig(Model):
     seeds: Seeds
     quantizers: Pairs
     training: Training
+    knowledge: FineTuning = _optional()
     sweep: FineTuning
     codebase: FineTuning
     inflation: FineTuning

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from private_lora.data.encoding import IGNORED, Encoded, prompt_ids
-from private_lora.training.head import mean_loss
+from private_lora.training.head import loss_and_answers, right_rows
 
 
 def to_tensors(batch: Encoded) -> dict[str, torch.Tensor]:
@@ -15,29 +17,41 @@ def to_tensors(batch: Encoded) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(values) for key, values in batch.items()}
 
 
+@dataclass
+class Evaluation:
+    """Losses by name (nats per labelled token), and which rows were answered to the last token (N, bool)."""
+
+    losses: dict[str, float]
+    answered: np.ndarray
+
+
 @torch.no_grad()
-def evaluate_losses(model, encoded: Encoded, batch_size: int, count_padding: bool) -> dict[str, float]:
+def evaluate_losses(model, encoded: Encoded, batch_size: int, count_padding: bool) -> Evaluation:
     """Mean cross entropy (nats) over the labelled tokens of `encoded`, as `loss`; the model is left in training mode.
 
     With `count_padding`, where padding is labelled, also as `loss_without_padding` over those that are not padding: of the same
-    pass, because a second one would be encrypted, counted and noisy for itself.
+    pass, because a second one would be encrypted, counted and noisy for itself. So are the answers, in which no padding counts.
     """
     model.eval()
-    totals, tokens = defaultdict(float), defaultdict(int)
+    totals, tokens, answered = defaultdict(float), defaultdict(int), []
+    names = ("loss", "loss_without_padding") if count_padding else ("loss",)
     for start in range(0, len(encoded["input_ids"]), batch_size):
         batch = to_tensors({key: values[start : start + batch_size] for key, values in encoded.items()})
         labels = batch["labels"][:, 1:]
         labelled = int((labels != IGNORED).sum())
-        output = model(**batch) if count_padding else None
-        loss = mean_loss(model, batch) if output is None else output.loss
-        totals["loss"] += float(loss) * labelled
-        tokens["loss"] += labelled
-        if output is not None:
+        if count_padding:
+            output = model(**batch)
             texts = labels.masked_fill(batch["attention_mask"][:, 1:] == 0, IGNORED)
+            loss, right = float(output.loss), right_rows(output.logits, texts)
             totals["loss_without_padding"] += _summed_loss(output.logits, texts)
             tokens["loss_without_padding"] += int((texts != IGNORED).sum())
+        else:
+            loss, right = loss_and_answers(model, batch)
+        totals["loss"] += loss * labelled
+        tokens["loss"] += labelled
+        answered.append(right.numpy())
     model.train()
-    return {name: total / tokens[name] for name, total in totals.items()}
+    return Evaluation({name: totals[name] / tokens[name] for name in names}, np.concatenate(answered))
 
 
 def _summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import asdict
@@ -10,10 +11,12 @@ import torch
 from tqdm import tqdm
 
 from private_lora.core.errors import Interrupted
+from private_lora.data.examples import Example
+from private_lora.specs.data import DATASETS
 from private_lora.specs.run import RunSpec
 from private_lora.training.evaluation import evaluate_losses, greedy_answers, to_tensors
 from private_lora.training.head import mean_loss
-from private_lora.training.metrics import exact_match, perplexity, running_mean
+from private_lora.training.metrics import exact_matches, perplexity, right_texts, running_mean
 from private_lora.training.preparation import Run
 
 GENERATED_TOKENS = 64
@@ -94,26 +97,44 @@ def evaluate_if_due(run: Run) -> None:
     spec, ends = run.spec, run.step in (0, run.spec.steps)
     done = any(row["phase"] == "eval" and row["step"] == run.step for row in run.recorder.rows)
     if not done and (ends or (spec.eval_every and run.step % spec.eval_every == 0)):
-        evaluate(run, generate=ends and spec.generate_examples > 0)
+        evaluate(run, ends)
 
 
-def evaluate(run: Run, generate: bool) -> None:
-    """Rows with held-out loss, perplexity and, if asked for, exact match; through the run's own backend.
+def evaluate(run: Run, ends: bool) -> None:
+    """Rows with held-out loss, perplexity and exact match; through the run's own backend. ends: of a run, where more is asked.
 
     Where padding counts, loss and perplexity without it too. Rows are added when everything is known, so that none is twice.
     """
     if not run.eval_encoded:
         return
     spec, columns = run.spec, {"phase": "eval", "step": run.step}
-    losses = evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding)
-    if generate:
-        examples = run.eval_examples[: spec.generate_examples]
-        texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)
-    for name, loss in losses.items():
-        run.recorder.add(name, loss, "nats", **columns)
-        run.recorder.add(name.replace("loss", "perplexity"), perplexity(loss), "", **columns)
-    if generate:
-        run.recorder.add("exact_match", exact_match(texts, examples), "fraction", **columns)
+    found = evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding)
+    rows = []
+    for name, loss in found.losses.items():
+        rows += [(name, loss, "nats"), (name.replace("loss", "perplexity"), perplexity(loss), "")]
+    if run.general_encoded and ends:
+        general = evaluate_losses(run.model, run.general_encoded, 2 * spec.batch_size, False)
+        rows.append(("general_loss", general.losses["loss"], "nats"))
+    rows += exact_matches(run.held_out, found.answered)
+    written = _written(run) if spec.generate_examples and ends else []
+    if written:
+        # Where whole completions are compared, they are so for all held-out examples, by `exact_matches`.
+        name = "exact_match" if any(example.answer for example, _, _ in written) else "generated_exact_match"
+        right = [is_right for _, _, is_right in written if is_right is not None]
+        rows += [(name, sum(right) / len(right), "fraction"), (f"{name}_questions", len(right), "")]
+    for name, value, unit in rows:
+        run.recorder.add(name, value, unit, **columns)
+    # What a user's own model writes of a user's own texts is nobody else's business.
+    for sample, (example, text, is_right) in enumerate(written if DATASETS[spec.data].is_public else []):
+        note = json.dumps({"question": example.prompt.strip(), "expected": example.completion, "written": text})
+        run.recorder.add("answer", float(bool(is_right)), sample=sample, note=note, **columns)
+
+
+def _written(run: Run) -> list[tuple[Example, str, bool | None]]:
+    """Examples, what the model writes after their prompts, and whether it is right; None where nothing says so."""
+    spec, examples = run.spec, run.eval_examples[: run.spec.generate_examples]
+    texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)
+    return list(zip(examples, texts, right_texts(texts, examples), strict=True))
 
 
 def trainable_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch
 
 from private_lora.backends import load as load_backend
 from private_lora.core.memory import give_back_memory
-from private_lora.data.encoding import Batches, Encoded, encode, encoding_report
+from private_lora.data.encoding import Batches, Encoded, encode, encoding_report, with_room
 from private_lora.data.load import load_examples
 from private_lora.data.sources.random_tokens import random_tokens
 from private_lora.models.load import load_base
@@ -29,16 +29,25 @@ from private_lora.split.recompute import recompute_activations
 from private_lora.split.session import Session
 from private_lora.training.adapter import add_adapter
 from private_lora.training.checkpoints import Checkpoint
+from private_lora.training.metrics import guessed
+
+GENERAL_TOKENS = 64  # of a row of general text
 
 
 @dataclass
 class Texts:
-    """Encoded training rows, held-out examples and their rows ({} for none), and counts for the sidecar."""
+    """Encoded training rows, held-out examples and their rows ({} for none), and counts for the sidecar.
+
+    with_rows: the held-out examples that have a row. general: rows of texts that have nothing to do with the training.
+    """
 
     train: Encoded
     held_out: list
     eval_encoded: Encoded
     report: dict
+    with_rows: list = field(default_factory=list)
+    general: Encoded = field(default_factory=dict)
+    guessed: float | None = None
 
 
 @dataclass
@@ -46,7 +55,8 @@ class Run:
     """Everything a loop needs: the peft model, its optimizer, the texts, and where rows go.
 
     session: None for a backend that trains by itself. model_blocks: transformer blocks of the whole model, of which `model` may
-    have fewer. step: steps taken. losses: one per step taken.
+    have fewer. held_out: the examples of the rows of eval_encoded. exact_match_by_guessing: see
+    `metrics.guessed`. step: steps taken. losses: one per step taken.
     """
 
     spec: RunSpec
@@ -62,6 +72,9 @@ class Run:
     session: Session | None
     data_report: dict
     model_blocks: int
+    held_out: list = field(default_factory=list)
+    general_encoded: dict = field(default_factory=dict)
+    exact_match_by_guessing: float | None = None
     step: int = 0
     losses: list[float] = field(default_factory=list)
     train_tokens: int = 0
@@ -91,6 +104,9 @@ def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run
         session,
         texts.report,
         model_blocks,
+        texts.with_rows,
+        texts.general,
+        texts.guessed,
     )
 
 
@@ -125,7 +141,15 @@ def load_texts(spec: RunSpec, tokenizer) -> Texts:
         held_out,
         encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
         encoding_report(train, tokenizer, spec.sequence_length),
+        with_room(held_out, tokenizer, spec.sequence_length),
+        general_rows(tokenizer, spec.general_examples),
+        guessed(train, held_out),
     )
+
+
+def general_rows(tokenizer, count: int) -> Encoded:
+    """Rows of general text, to see what training made the model forget; {} for none."""
+    return encode(load_examples("general_text", {}, "test", count, 0), tokenizer, GENERAL_TOKENS) if count else {}
 
 
 def random_rows(spec: RunSpec, vocabulary: int) -> Texts:

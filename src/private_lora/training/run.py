@@ -90,7 +90,7 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
             log.info("%s step %d/%d loss %.4f %.1f s", run.spec.run_id, step, run.spec.steps, loss, step_time_s)
 
     if run.eval_encoded:
-        evaluate(run, generate=False)
+        evaluate(run, ends=False)
     try:
         return backend.train(run.model, batch, run.optimizer, run.scheduler, run.spec, on_step)
     finally:
@@ -108,6 +108,8 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
         _add_network_rows(run.session, add)
     for metric, (value, unit) in facts.items():
         add(metric, value, unit)
+    if run.exact_match_by_guessing is not None:
+        add("exact_match_by_guessing", run.exact_match_by_guessing, "fraction")
     add("requested_steps", run.spec.steps)
     add("train_tokens", run.train_tokens, "tokens")
     add("step_tokens", run.spec.batch_size * run.spec.sequence_length, "tokens")

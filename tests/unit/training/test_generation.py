@@ -214,7 +214,7 @@ def test_exact_match_under_packed_is_that_of_integer(make_spec, tmp_path, monkey
     monkeypatch.setattr(loop, "greedy_answers", lambda *a: texts.append(greedy(*a)) or texts[-1])
     for backend in ("integer", "packed"):
         run = prepare(make_spec(backend=backend, eval_examples=2, generate_examples=2), tmp_path)
-        evaluate(run, generate=True)
+        evaluate(run, ends=True)
         rows.append([(row["metric"], row["value"]) for row in run.recorder.rows])
     assert rows[0] == rows[1] and "exact_match" in dict(rows[0])
     assert texts[0] == texts[1] and len(texts[0]) == 2

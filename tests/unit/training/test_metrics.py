@@ -2,9 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from private_lora.core.errors import UserError
 from private_lora.data.examples import Example
 from private_lora.training import metrics
 
@@ -20,10 +20,36 @@ def test_perplexity():
     assert metrics.perplexity(1e4) == math.inf and math.isnan(metrics.perplexity(math.nan))
 
 
-def test_exact_match():
+def test_texts_with_a_marked_answer():
     examples = [Example("", "", "7"), Example("", "", "1250"), Example("", "", None), Example("", "", "3")]
-    assert metrics.exact_match(["#### 7", "#### $1,250", "#### 1", "no idea"], examples) == pytest.approx(2 / 3)
-    with pytest.raises(UserError, match="generate_examples"):
-        metrics.exact_match(["a"], [Example("", "")])
-    with pytest.raises(ValueError, match="1 predicted texts for 0"):
-        metrics.exact_match(["a"], [])
+    assert metrics.right_texts(["#### 7", "#### $1,250", "#### 1", "no idea"], examples) == [True, True, None, False]
+    with pytest.raises(ValueError, match="1 texts for 0"):
+        metrics.right_texts(["a"], [])
+
+
+def test_whole_completions_are_compared_where_no_answer_is_marked():
+    examples = [Example("q", "1,250 euros"), Example("q", "Belmora"), Example("q", "7")]
+    assert metrics.right_texts(["1250 euros.", "Belmora, I think", "7"], examples) == [True, False, True]
+
+
+def test_answered_rows_are_counted_by_kind():
+    examples = [Example("q", "a"), Example("q", "b"), Example("q", "unknown", kind="unanswerable"), Example("", "code")]
+    rows = metrics.exact_matches(examples, np.array([True, False, True, True]))
+    assert rows == [
+        ("exact_match", 0.5, "fraction"),
+        ("exact_match_questions", 2.0, ""),
+        ("exact_match_unanswerable", 1.0, "fraction"),
+        ("exact_match_unanswerable_questions", 1.0, ""),
+    ]
+    # Marked answers stand behind worked steps, of which there are several right ones.
+    assert metrics.exact_matches([Example("q", "1+1=2 #### 2", "2")], np.array([True])) == []
+
+
+def test_guessing_is_the_likeliest_answer_of_each_topic():
+    train = [Example("q", answer, topic="town") for answer in ("Belmora", "Belmora", "Istel")] + [
+        Example("q", "7", topic="price")
+    ]
+    held_out = [Example("q", "Belmora", topic="town"), Example("q", "Istel", topic="town"), Example("q", "7", topic="age")]
+    held_out += [Example("q", "unknown", topic="town", kind="unanswerable")]
+    assert metrics.guessed(train, held_out) == pytest.approx(1 / 3)
+    assert metrics.guessed(train, []) is None
