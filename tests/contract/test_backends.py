@@ -173,6 +173,21 @@ def test_every_kernel_gives_the_same_integers(kernel, seed, rows, inputs, output
     np.testing.assert_array_equal(ExactProduct(weight, 8, kernel)(x), x @ weight)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.integers(2, 16), st.booleans())
+@settings(max_examples=40)
+def test_the_product_of_digits_gives_the_integers_up_to_16_bits(seed, x_bits, weight_bits, signed):
+    from private_lora.backends.clear.arithmetic import DIGITS, ExactProduct
+
+    draw = np.random.default_rng(seed)
+    rows, inputs, outputs = draw.integers(1, 40, 3)
+    low = -(2 ** (x_bits - 1)) if signed else 0
+    x = draw.integers(low, low + 2**x_bits, (rows, inputs))
+    weight = draw.integers(-(2 ** (weight_bits - 1)), 2 ** (weight_bits - 1), (inputs, outputs))
+    # The extremes are where a digit could overflow.
+    x.flat[0], weight.flat[0] = low + 2**x_bits - 1, -(2 ** (weight_bits - 1))
+    np.testing.assert_array_equal(ExactProduct(weight, x_bits, DIGITS)(x), x @ weight)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(2, 16), st.integers(2, 16))
 @settings(max_examples=60)
 def test_integer_is_the_int64_product_at_every_bit_width(seed, activation_bits, weight_bits):

@@ -24,14 +24,17 @@ def add_generate(parser) -> None:
 def _generate(args) -> int:
     spec = GenerateSpec.from_dict(given_fields(args, GenerateSpec))
     place = network.place_of(args)
-    from private_lora.training.generation import Printer, prepare_writer, write
+    from private_lora.training.generation import Printer, asked, prepare_writer, write
 
     try:
-        writer = prepare_writer(spec, place)
-        start = time.perf_counter()
-        tokens = write(writer, Printer(writer.tokenizer, partial(print, end="", flush=True)))
-        print()
-        _tell(len(tokens), time.perf_counter() - start, writer.session.counters)
+        whole = prepare_writer(spec, place)
+        start, tokens = time.perf_counter(), 0
+        for question, writer in asked(whole):
+            if spec.questions:
+                print(f"> {question}")
+            tokens += len(write(writer, Printer(writer.tokenizer, partial(print, end="", flush=True))))
+            print()
+        _tell(tokens, time.perf_counter() - start, whole.session.counters)
     finally:
         if place is not None:
             place.close()

@@ -22,6 +22,8 @@ class GenerateSpec(SplitSpec):
     """directory `adapter` that fine-tuning wrote; default: the base model alone"""
     prompt: str | None = None
     """text to go on from"""
+    questions: str | None = None
+    """file of questions instead, one a line; each is asked as in fine-tuning on questions and answers, a newline behind it"""
     prompt_tokens: Positive | None = None
     """so many random tokens instead of a prompt, for measurements of cost"""
     max_new_tokens: Positive = 64
@@ -50,8 +52,8 @@ class GenerateSpec(SplitSpec):
             raise UserError(f"{self.activation_quantizer} is calibrated for training: generation needs a dynamic quantizer")
 
     def _check_prompt(self) -> None:
-        if (self.prompt is None) == (self.prompt_tokens is None):
-            raise UserError("give either a prompt or prompt_tokens, a number of random tokens instead")
+        if sum(given is not None for given in (self.prompt, self.questions, self.prompt_tokens)) != 1:
+            raise UserError("give either a prompt, or questions, a file of them, or prompt_tokens, a number of random tokens")
         if self.model in ARCHITECTURES and (self.weights != "random" or self.prompt_tokens is None):
             raise UserError(
                 f"{self.model} is an architecture without weights and tokenizer: it takes weights: random and prompt_tokens; "

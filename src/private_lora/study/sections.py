@@ -40,6 +40,7 @@ TRAINING = (
     "batch_size",
     "sequence_length",
     "train_examples",
+    "rehearsed_examples",
     "eval_examples",
     "eval_every",
     "generate_examples",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from private_lora.core.errors import UserError
 from private_lora.data.encoding import prompt_ids
-from private_lora.data.examples import Example
+from private_lora.data.examples import Example, make_example
 from private_lora.data.sources.random_tokens import random_tokens
 from private_lora.specs.generate import GenerateSpec
 from private_lora.split.place import Place
@@ -54,10 +54,37 @@ def prepare_writer(spec: GenerateSpec, place: Place | None = None) -> Writer:
 def _prompt(spec: GenerateSpec, frame) -> list[int]:
     if spec.prompt_tokens is not None:
         return random_tokens(frame.model.config.vocab_size, 1, spec.prompt_tokens, spec.seed)["input_ids"][0].tolist()
-    (ids,) = prompt_ids([Example(spec.prompt, "")], frame.tokenizer)
+    return _ids(make_example(_questions(spec)[0], "").prompt if spec.questions else spec.prompt, frame.tokenizer)
+
+
+def _ids(text: str, tokenizer) -> list[int]:
+    (ids,) = prompt_ids([Example(text, "")], tokenizer)
     if not ids:
         raise UserError("the prompt has no token: give a text to go on from")
     return ids
+
+
+def asked(writer: Writer) -> Iterator[tuple[str, Writer]]:
+    """Each question of the spec's file, and what writes its answer; of a spec with a prompt, that and the writer itself."""
+    if writer.spec.questions is None:
+        yield writer.spec.prompt or "", writer
+        return
+    for question in _questions(writer.spec):
+        one = replace(writer, prompt=_ids(make_example(question, "").prompt, writer.tokenizer))
+        _check_length(one)
+        yield question, one
+
+
+def _questions(spec: GenerateSpec) -> list[str]:
+    try:
+        lines = Path(spec.questions).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"cannot read the questions in {spec.questions}: {reason}") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise UserError(f"{spec.questions} is empty: it needs one question on each line")
+    return found
 
 
 def _ends(frame) -> set[int]:

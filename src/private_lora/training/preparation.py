@@ -135,9 +135,10 @@ def split_base(
 def load_texts(spec: RunSpec, tokenizer) -> Texts:
     """The spec's training and held-out examples as token ids."""
     train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
+    rehearsed = load_examples("general_text", {}, "train", spec.rehearsed_examples, spec.seed)
     held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
     return Texts(
-        encode(train, tokenizer, spec.sequence_length, spec.count_padding),
+        encode(train + rehearsed, tokenizer, spec.sequence_length, spec.count_padding),
         held_out,
         encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
         encoding_report(train, tokenizer, spec.sequence_length),

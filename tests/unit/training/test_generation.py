@@ -14,7 +14,7 @@ from private_lora.network.worker.held import hold
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.worker import WorkerSpec
 from private_lora.training.adapter import load_adapter
-from private_lora.training.generation import Printer, prepare_writer, write
+from private_lora.training.generation import Printer, asked, prepare_writer, write
 from private_lora.training.loop import evaluate, train
 from private_lora.training.preparation import prepare
 
@@ -76,6 +76,26 @@ def test_greedy_text_is_that_of_plain_peft(adapter):
     ends = [wanted.index(end) for end in [tokenizer.eos_token_id] if end in wanted]
     assert text_of(spec_of("float", adapter=str(adapter), max_new_tokens=20)) == wanted[: min(ends, default=20)]
     assert text_of(spec_of("float", max_new_tokens=20)) != wanted
+
+
+def test_questions_of_a_file_are_asked_one_by_one(tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_text("What is a list?\n\n  How many? \n")
+    fields = {"prompt": None, "max_new_tokens": 6}
+    whole = prepare_writer(spec_of("integer", questions=str(path), **fields))
+    written = {question: write(writer) for question, writer in asked(whole)}
+    assert list(written) == ["What is a list?", "How many?"]
+    for question, tokens in written.items():
+        assert tokens == text_of(spec_of("integer", prompt=question + "\n", max_new_tokens=6))
+
+
+@pytest.mark.parametrize(("content", "message"), [("\n \n", "is empty"), (None, "No such file")])
+def test_a_file_without_questions_is_refused(tmp_path, content, message):
+    path = tmp_path / "questions.txt"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        prepare_writer(spec_of("integer", prompt=None, questions=str(path)))
 
 
 def test_a_seed_decides_what_is_sampled():
