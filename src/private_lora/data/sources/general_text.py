@@ -1,7 +1,7 @@
 """General text that is nobody's own: prose of Python's standard library, about what everybody may know.
 
-"test", to measure what fine-tuning made a model forget, is docstrings of its packages; "train", to rehearse while something else
-is learned, is the language reference (`pydoc_data.topics`): other texts. Both change with the Python version.
+"test", to measure what fine-tuning made a model forget, is docstrings of its packages; "train", to rehearse while something
+else is learned, is the language reference (`pydoc_data.topics`): other texts. Both change with the Python version.
 """
 
 from __future__ import annotations
