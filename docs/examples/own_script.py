@@ -4,7 +4,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLan
 import private_lora
 
 tokenizer = AutoTokenizer.from_pretrained("resources/nano")
-model = AutoModelForCausalLM.from_pretrained("resources/nano")
+model = AutoModelForCausalLM.from_pretrained("resources/nano", dtype="float32")
 model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))
 session = private_lora.make_private(model, backend="packed", bits=8)
 rows = [tokenizer(f"Locker {i} belongs to {name}.") for i, name in enumerate(["Ada", "Ben", "Cleo", "Dan"] * 8)]
