@@ -1,7 +1,6 @@
+import private_lora  # before torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForLanguageModeling, Trainer, TrainingArguments
-
-import private_lora
 
 tokenizer = AutoTokenizer.from_pretrained("resources/nano")
 model = AutoModelForCausalLM.from_pretrained("resources/nano", dtype="float32")

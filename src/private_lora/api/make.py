@@ -15,6 +15,7 @@ from private_lora.api.session import PrivateSession, close_place
 from private_lora.backends import load as load_backend
 from private_lora.core.errors import UserError
 from private_lora.core.memory import give_back_memory
+from private_lora.core.openmp import warn_if_threads_spin
 from private_lora.results.provenance import Start
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.options import HINTS_VARIABLE
@@ -67,9 +68,11 @@ def make_private(
     check_answers: check every exact answer of a worker. rows_per_question: most rows that are sent at a time.
     deadline_s, patience_s: longest wait for one answer, and for any worker.
 
+    Import private_lora before torch, whose idle threads it puts to sleep: a warning says where that comes too late.
     Raises UserError, one sentence, on a model, setting or worker that does not fit; the model is then as it was.
     """
     started = Start()
+    warn_if_threads_spin()
     layers = layers_of(peft_model)
     bits = bits if backend not in BACKENDS or BACKENDS[backend].quantized else None
     spec = SplitSpec(

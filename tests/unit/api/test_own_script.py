@@ -2,11 +2,15 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from slow_tests import slow
+
+from private_lora.specs.worker import WorkerSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = (ROOT / "docs/examples/own_script.py").read_text()
@@ -104,9 +108,24 @@ def test_the_adapter_works_on_the_base_model_and_holds_nothing_else(integer):
     adapted.merge_and_unload()
 
 
-def test_two_workers_come_to_the_same(integer, worker_process, tmp_path, monkeypatch):
-    hold = ("--backend", "packed", "--activation-bits", "8", "--weight-bits", "8", "--layers")
-    with worker_process(NANO, *hold, "0") as (_, first), worker_process(NANO, *hold, "1") as (_, second):
+@contextmanager
+def served_here(local_worker, block):
+    held = WorkerSpec(model=str(NANO), backend="packed", activation_bits=8, weight_bits=8, layers=block)
+    with local_worker(held) as running:
+        yield f"127.0.0.1:{running.port}"
+
+
+@contextmanager
+def served_apart(worker_process, block):
+    hold = ("--backend", "packed", "--activation-bits", "8", "--weight-bits", "8", "--layers", block)
+    with worker_process(NANO, *hold) as (_, address):
+        yield str(address)
+
+
+@pytest.mark.parametrize(("served", "start"), [(served_here, "local_worker"), slow(served_apart, "worker_process")])
+def test_two_workers_come_to_the_same(served, start, request, integer, tmp_path, monkeypatch):
+    start = request.getfixturevalue(start)
+    with served(start, "0") as first, served(start, "1") as second:
         line = LINE.replace(")", f', workers=["{first}", "{second}"], plaintext=True)')
         names = run(tmp_path, monkeypatch, line)
     assert losses_of(names) == losses_of(integer[1])
@@ -114,7 +133,7 @@ def test_two_workers_come_to_the_same(integer, worker_process, tmp_path, monkeyp
     counters = names["session"].counters
     assert counters.round_trips == counters.encrypted_products == 120
     assert counters.sent_bytes > counters.upload_ciphertext_bytes > 0
-    assert names["session"].report()["place"]["workers"] == [str(first), str(second)]
+    assert names["session"].report()["place"]["workers"] == [first, second]
     assert "120 round trips, 0 retries" in names["session"].summary()
 
 
