@@ -8,11 +8,11 @@ import pytest
 pytest_plugins = ["slow_tests", "tree_fixtures", "worker_fixtures"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # private_lora would set it, but tests import torch first
 if "PYTEST_XDIST_WORKER" in os.environ:
     # As many processes as cores, so one thread each; set before torch and numba are imported.
     for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # How long an example takes says nothing here: the first one may import a library, and others use the machine.
 hypothesis.settings.register_profile("no deadline", deadline=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import nn
@@ -134,19 +136,27 @@ def split_model(
     """
     from peft.tuners.lora import LoraLayer
 
-    found = {name: m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
-    for names in groups(found, share_inputs):
-        weights = [_weight(found, name, source) for name in names]
-        group = LayerGroup(session, weights, joint_name(names).removeprefix(PEFT_PREFIX), backward)
+    adapted = {name.removeprefix(PEFT_PREFIX): m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
+    layers = {name: m.base_layer for name, m in adapted.items()}
+    for name, layer in split_layers(layers, session, share_inputs, source, backward):
+        adapted[name].base_layer = layer
+    return len(adapted)
+
+
+def split_layers(
+    layers: dict[str, nn.Module], session: Session, share_inputs: bool, source: WeightSource, backward: bool = True
+) -> Iterator[tuple[str, SplitLinear]]:
+    """For each layer, one group after the other, its name and what calls the session's backend in its place.
+
+    layers: by the base model's names; other arguments and errors as for `split_model`.
+    """
+    for names in groups(layers, share_inputs):
+        weights = [input_output_weight(layers[name], source(f"{name}.weight")) for name in names]
+        group = LayerGroup(session, weights, joint_name(names), backward)
         # Quantizing and preparing left holes of the size of float32 weights and masks.
         give_back_memory()
         for member, name in enumerate(names):
-            found[name].base_layer = SplitLinear(found[name].base_layer, group, member)
-    return len(found)
-
-
-def _weight(found: dict, name: str, source: WeightSource) -> np.ndarray:
-    return input_output_weight(found[name].base_layer, source(f"{name.removeprefix(PEFT_PREFIX)}.weight"))
+            yield name, SplitLinear(layers[name], group, member)
 
 
 def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int) -> None:
