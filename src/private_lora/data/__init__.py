@@ -8,6 +8,7 @@ from private_lora.core.exports import front_door
 __getattr__, __dir__, __all__ = front_door(
     __name__,
     examples="Example make_example final_answer",
+    compression="bits_per_byte predicted_text",
     encoding="Batches encode encoding_report prompt_ids",
     load="load_examples validate_data",
 )

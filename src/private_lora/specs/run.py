@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
-from private_lora.specs.data import DATASETS
+from private_lora.specs.data import DATASETS, DataName, path_as_source
 from private_lora.specs.fields import NotNegative, Positive, Quantity, Share
 from private_lora.specs.models import ARCHITECTURES
-from private_lora.specs.sentences import one_of, valid
+from private_lora.specs.sentences import valid
 from private_lora.specs.split import SplitSpec
 
 
@@ -21,7 +21,11 @@ class RunSpec(SplitSpec):
     run_id: str
     """name of the run"""
     data: Annotated[
-        one_of("dataset", DATASETS), Field(description="; ".join(f"{name}: {d.text}" for name, d in DATASETS.items()))
+        DataName,
+        Field(
+            description="; ".join(f"{name}: {d.text}" for name, d in DATASETS.items())
+            + "; or a path of JSONL or of a directory"
+        ),
     ]
     stage: str = "manual"
     """part of a study that the run belongs to"""
@@ -71,6 +75,11 @@ class RunSpec(SplitSpec):
     """padding counts in loss and perplexity"""
     checkpoint_every: Positive = 20
     """steps between checkpoints"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_as_source(cls, values):
+        return valid(path_as_source, values)
 
     @model_validator(mode="after")
     def _can_be_run(self) -> Self:

@@ -5,6 +5,7 @@ Everything here runs while Snakemake parses, before any job: no torch, no pandas
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def check_data(specs: Iterable) -> None:
     """Nothing; raises UserError on unknown options, missing or malformed local files, or too few examples in them."""
     needed: dict[tuple, tuple] = {}
     for spec in specs:
-        key = spec.data, tuple(sorted(spec.data_options.items()))
+        key = spec.data, json.dumps(spec.data_options, sort_keys=True)
         train, test = needed.get(key, (0, 0))
         examples = max(spec.eval_examples, spec.generate_examples)
         needed[key] = max(train, spec.train_examples), max(test, examples)
@@ -101,7 +102,7 @@ def check_data(specs: Iterable) -> None:
 
     for (name, options), counts in needed.items():
         # Generating thousands of problems only to count them would cost a second at every start of Snakemake.
-        _located("data_options", validate_data, name, dict(options), *(counts if name == "jsonl" else ()))
+        _located("data_options", validate_data, name, json.loads(options), *(counts if name == "jsonl" else ()))
 
 
 def recorded_directory(where: str, name: str | None) -> Path | None:

@@ -12,6 +12,8 @@ from private_lora.cli.main import main
         (["--activation-bits", "40"], "activation_bits must be at most 16, not 40"),
         (["--model", "./no-such-directory"], "no-such-directory"),
         (["--data", "jsonl", "--data-options", '{"path": "no-such.jsonl"}'], "no-such.jsonl"),
+        (["--data", "./no-such.jsonl"], "no-such.jsonl: No such file or directory; check the path"),
+        (["--data", "./no-such-code/"], "no-such-code is not a directory"),
         (["--steps", "0"], "steps must be at least 1, not 0"),
     ],
 )

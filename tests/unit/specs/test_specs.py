@@ -38,6 +38,42 @@ def test_a_value_that_cannot_be_run_is_one_sentence(change, sentence):
         assert "\n" not in str(error.value)
 
 
+def as_run(data: str, **options) -> tuple[str, dict]:
+    run = RunSpec(**RUN | {"data": data, "data_options": options})
+    assert RunSpec.from_json(run.to_json()) == run
+    return run.data, run.data_options
+
+
+def test_a_path_is_the_source_that_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "code.d").mkdir()
+    for path in ("my.jsonl", "./my.jsonl", "texts/questions"):
+        name = path.removeprefix("./")
+        assert as_run(path) == ("jsonl", {"path": name})
+        assert as_run(path, prompt_field="q") == ("jsonl", {"path": name, "prompt_field": "q"})
+        assert as_run(path, test_path="b") == ("jsonl", {"train_path": name, "test_path": "b"})
+    assert as_run(str(tmp_path / "code.d")) == as_run("~/code.d") == ("private_code", {"directory": str(tmp_path / "code.d")})
+    assert as_run("./none/", chunk_characters=9) == ("private_code", {"directory": "none", "chunk_characters": 9})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"data": "my.jsonl", "data_options": {"path": "b"}}, "data is the path my.jsonl already: leave 'path' out"),
+        ({"data": "./code/", "data_options": {"packages": ["peft"]}}, "leave 'packages' out of data_options"),
+        ({"data": "poems"}, "unknown dataset 'poems': known are math_problems"),
+        ({"data": "poems"}, "a path has a slash or a dot, as ./poems"),
+        ({"data": "./code/", "generate_examples": 1}, "private_code has no problems to answer"),
+        ({"data": "./my.jsonl", "data_options": []}, "data_options must be a mapping"),
+        ({"data": 3}, "data must be text, not 3"),
+    ],
+)
+def test_a_path_that_cannot_be_read_so_is_refused(change, sentence):
+    with pytest.raises(UserError) as error:
+        RunSpec(**RUN | change)
+    assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_missing_key_is_named():
     with pytest.raises(UserError, match="key 'model' is missing"):
         RunSpec.from_dict({key: value for key, value in RUN.items() if key != "model"})

@@ -242,6 +242,23 @@ def test_too_few_examples_in_a_local_file(config, tmp_path):
     assert "2000 were asked for" in refused(sweep(config))
 
 
+def test_a_path_stands_for_the_data(config, tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(f'{{"question": "{i}", "answer": "b"}}\n' for i in range(40)))
+    config["training"] |= {"data": str(path), "train_examples": 20, "eval_examples": 2, "generate_examples": 0}
+    (run, *_) = study_of(sweep(config)).runs.values()
+    assert (run.data, run.data_options) == ("jsonl", {"path": str(path)}) and str(path) in input_files(run)
+    config["training"]["data"] = str(tmp_path / "none.jsonl")
+    assert "none.jsonl: No such file or directory; check the path" in refused(config)
+    config["training"]["data"] = f"{tmp_path}/none/"
+    assert "none is not a directory; check the path" in refused(config)
+
+
+def test_options_of_data_may_hold_lists(config):
+    config["training"] |= {"data": "private_code", "data_options": {"packages": ["no_such"]}, "generate_examples": 0}
+    assert "'no_such' is no installed package" in refused(sweep(config))
+
+
 def test_broken_yaml_is_named_by_its_line(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("seeds: [1\ntraining: 3\n")

@@ -50,6 +50,20 @@ def test_a_run_writes_records_sidecar_and_an_adapter_that_plain_peft_loads(name,
     assert any(p.abs().max() > 0 for p in moved)
 
 
+def test_text_without_questions_is_measured_in_bits_per_byte(make_spec, tmp_path):
+    texts = {"data": "private_code", "data_options": {"chunk_characters": 100}, "sequence_length": 128, "steps": 2}
+    once = {}
+    for name, padding in (("text", False), ("padded", True)):
+        out = tmp_path / name / "records.csv"
+        assert finetune(make_spec(**texts, count_padding=padding), out, tmp_path / name, progress=False)
+        once[name] = values(read(out), "bits_per_byte", "eval")
+    assert len(once["text"]) == 2 and all(value > 0 for value in once["text"])
+    assert once["padded"][0] == pytest.approx(once["text"][0], rel=1e-4)
+    problems = tmp_path / "problems" / "records.csv"
+    assert finetune(make_spec(steps=2), problems, tmp_path / "problems", progress=False)
+    assert values(read(problems), "bits_per_byte", "eval") == []
+
+
 def test_the_saved_adapter_is_the_trained_function(make_spec, tmp_path):
     from peft import PeftModel
 

@@ -50,12 +50,11 @@ def _read(path: Path) -> str:
         _unreadable(error)
 
 
-def _texts(options: dict) -> list[str]:
-    """The distinct non-blank texts of all source files; UserError if there are none."""
-    directories = _directories(options)
+def read_texts(directories: list[Path]) -> list[str]:
+    """The distinct non-blank texts of all source files below directories; UserError if there are none."""
     for directory in directories:
         if not directory.is_dir():
-            raise UserError(f"{directory} is not a directory; check data_options.directory.")
+            raise UserError(f"{directory} is not a directory; check the path.")
     texts = dict.fromkeys(_read(path) for directory in directories for path in _source_paths(directory))
     texts = [text for text in texts if text.strip()]
     if not texts:
@@ -77,32 +76,36 @@ def chunks(text: str, size: int = CHUNK_CHARACTERS) -> list[str]:
     return [piece for piece in pieces if piece.strip()]
 
 
-def _chunk_size(options: dict) -> int:
-    """Characters of a chunk, at most; UserError for a size below one."""
-    check_options("codebase", options)
+def chunk_size(name: str, options: dict, default: int) -> int:
+    """Characters of a chunk of a source, at most; UserError for a size below one or an option that the source does not have."""
+    check_options(name, options)
     size = options.get("chunk_characters")
     if size is not None and size < 1:
-        raise UserError(f"Option 'chunk_characters' of data codebase must be at least 1, not {size}.")
-    return CHUNK_CHARACTERS if size is None else size
+        raise UserError(f"Option 'chunk_characters' of data {name} must be at least 1, not {size}.")
+    return default if size is None else size
 
 
-def validate(options: dict) -> None:
-    """Nothing, or UserError: unknown option, unreadable directory, or no source file in it."""
-    _chunk_size(options)
-    _texts(options)
-
-
-def examples(options: dict, split: str, seed: int) -> list[Example]:
+def chunks_of_split(texts: list[str], size: int, split: str, seed: int) -> list[Example]:
     """All distinct chunks of a split, in an order drawn from the seed.
 
     Whole files go to one side, by the hash of their text; a chunk that both sides have (a licence header) is
     left out of the test side.
     """
-    size = _chunk_size(options)
-    texts = _texts(options)
     test_texts = held_out(texts)
     train = dict.fromkeys(c for text in texts if text not in test_texts for c in chunks(text, size))
     test = dict.fromkeys(c for text in texts if text in test_texts for c in chunks(text, size) if c not in train)
     pieces = list(test if split == "test" else train)
     order = np.random.default_rng([seed, split == "test"]).permutation(len(pieces))
     return [Example("", pieces[i]) for i in order]
+
+
+def validate(options: dict) -> None:
+    """Nothing, or UserError: unknown option, unreadable directory, or no source file in it."""
+    chunk_size("codebase", options, CHUNK_CHARACTERS)
+    read_texts(_directories(options))
+
+
+def examples(options: dict, split: str, seed: int) -> list[Example]:
+    """All distinct chunks of a split, in an order drawn from the seed."""
+    size = chunk_size("codebase", options, CHUNK_CHARACTERS)
+    return chunks_of_split(read_texts(_directories(options)), size, split, seed)

@@ -68,7 +68,7 @@ def read_jsonl(path: Path, options: dict) -> list[Example]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}; check the path in data_options.") from error
+        raise UserError(f"Cannot read {path}: {error.strerror}; check the path.") from error
     found = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
