@@ -33,6 +33,7 @@ DATASETS = by_name(
             "column_addition",
             f"{_SOURCES}.column_addition",
             "sums of two-digit numbers, worked by columns, which mini-llama learns",
+            {"carry": bool},
         ),
         DataDescriptor(
             "codebase",

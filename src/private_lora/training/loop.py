@@ -14,6 +14,7 @@ from private_lora.core.errors import Interrupted
 from private_lora.data.examples import Example
 from private_lora.specs.data import DATASETS
 from private_lora.specs.run import RunSpec
+from private_lora.training.compression import bits_per_byte_rows
 from private_lora.training.evaluation import evaluate_losses, greedy_answers, to_tensors
 from private_lora.training.head import mean_loss
 from private_lora.training.metrics import exact_matches, perplexity, right_texts, running_mean
@@ -103,7 +104,8 @@ def evaluate_if_due(run: Run) -> None:
 def evaluate(run: Run, ends: bool) -> None:
     """Rows with held-out loss, perplexity and exact match; through the run's own backend. ends: of a run, where more is asked.
 
-    Where padding counts, loss and perplexity without it too. Rows are added when everything is known, so that none is twice.
+    Where padding counts, loss and perplexity without it too; of text without questions, bits per byte. Rows are added when
+    everything is known, so that none is twice.
     """
     if not run.eval_encoded:
         return
@@ -112,6 +114,7 @@ def evaluate(run: Run, ends: bool) -> None:
     rows = []
     for name, loss in found.losses.items():
         rows += [(name, loss, "nats"), (name.replace("loss", "perplexity"), perplexity(loss), "")]
+    rows += bits_per_byte_rows(run, found.losses)
     if run.general_encoded and ends:
         general = evaluate_losses(run.model, run.general_encoded, 2 * spec.batch_size, False)
         rows.append(("general_loss", general.losses["loss"], "nats"))
