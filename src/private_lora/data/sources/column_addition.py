@@ -1,8 +1,8 @@
 """Sums of two numbers of two digits, worked column by column: a model of 2.8 M weights learns them in a short run.
 
-A problem has the form of GSM8K's, a question, steps, `#### answer`: `27+48` is worked as `7+8=15`, `2+4+1=7`, `#### 75`. There
-are 3,240 problems, all sums below 100. With the option `carry: false` they are the 1,980 in which no column carries, and `14+55`
-is worked as `4+5=9`, `1+5=6`: these are learned in two thirds of the steps. A tenth of the pairs is held out by hash, both orders
+A problem has the form of GSM8K, a question, steps, `#### answer`: `27+48` is worked as `7+8=15`, `2+4+1=7`, `#### 75`. There
+are 3,240 problems, all sums below 100. With the option `carry: false` they are the 1,980 in which no column carries; `14+55` is
+worked as `4+5=9`, `1+5=6`, and learned in two thirds of the steps. A tenth of the pairs is held out by hash, both orders
 together, so the two sides share no problem.
 """
 
