@@ -34,6 +34,7 @@ DATASETS = by_name(
             f"{_SOURCES}.column_addition",
             "sums of two-digit numbers, worked by columns, which mini-llama learns",
             {"carry": bool},
+            is_public=True,
         ),
         DataDescriptor(
             "codebase",
