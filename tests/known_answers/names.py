@@ -83,12 +83,17 @@ STUDIES = {
 }
 
 
+# Settings of fine-tuning that b24a8b2 had not, and which its runs leave at 0.
+NEW_TRAINING = ("rehearsed_examples", "general_examples")
+
+
 def present_config(old: dict) -> dict:
     """A merged configuration of b24a8b2 as the present tree reads it."""
     present = {renamed.SECTIONS.get(key, key): value for key, value in old.items()}
     present["memory_mb"] = {renamed.SECTIONS.get(key, key): value for key, value in old["memory_mb"].items()}
     names = {kind: [renamed.PUBLISHED.get(name, name) for name in listed] for kind, listed in old["publish"].items()}
-    return present | {"publish": names}
+    training = dict.fromkeys(NEW_TRAINING, 0) | old["training"]
+    return present | {"publish": names, "training": training}
 
 
 def present_specs(study) -> dict[str, dict]:
@@ -137,7 +142,10 @@ def present_plan(plan: Plan) -> str:
 
 
 def known_fields(fields: dict, old: dict) -> dict:
-    """Fields of a present spec without the backends that a block measures beside the old ones."""
+    """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones."""
+    fields = {name: value for name, value in fields.items() if name not in NEW_TRAINING or value}
+    if "run" in fields:  # of a measurement through workers
+        fields["run"] = known_fields(fields["run"], old["run"])
     if "backends" not in fields:
         return fields
     return fields | {"backends": [entry for entry in fields["backends"] if entry in old["backends"]]}
