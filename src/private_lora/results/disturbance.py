@@ -22,7 +22,8 @@ def disturbed_runs(*frames: pd.DataFrame) -> dict[str, str]:
         measured = timed[(timed["metric"] == METRIC) & (timed["value"] > DISTURBED_SHARE)]
         for run_id, share in zip(measured["run_id"], measured["value"], strict=True):
             found.setdefault(run_id, []).append(f"others took {100 * share:.0f} % of the CPU time")
-        noted = timed[timed["note"] != ""].drop_duplicates(["run_id", "note"])
+        # The note of an answer is the answer.
+        noted = timed[(timed["note"] != "") & (timed["metric"] != "answer")].drop_duplicates(["run_id", "note"])
         for run_id, note in zip(noted["run_id"], noted["note"], strict=True):
             found.setdefault(run_id, []).append(note)
     return {run_id: "; ".join(dict.fromkeys(said)) for run_id, said in found.items()}

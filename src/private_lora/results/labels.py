@@ -87,13 +87,16 @@ def _ids(source) -> Iterable[str]:
     return source if isinstance(source, pd.Series) and source.dtype == object else []
 
 
-def in_order(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The rows sorted by `columns`, with stages, pairs and backends in the order of the study."""
-    ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": (*PLAINTEXT, *BACKENDS)}
+def in_order(frame: pd.DataFrame, columns: list[str], models: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The rows sorted by `columns`, with stages, pairs and backends in the order of the study.
+
+    models: those that come first, in this order; all others follow by name.
+    """
+    ranks = {"stage": STAGES, "quantizer": PAIRS, "backend": (*PLAINTEXT, *BACKENDS), "model": models}
 
     def key(column: pd.Series) -> pd.Series:
         known = ranks.get(str(column.name))
-        if known is None:
+        if not known:
             return column
         return column.map(lambda v: f"{known.index(v):02d}" if v in known else f"99{v}")
 

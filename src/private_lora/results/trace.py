@@ -159,11 +159,11 @@ def _disturbance(environment: dict, said: list[str]) -> str:
 
 
 def notes(path: Path, run_id: str) -> list[str]:
-    """Notes on a run in the records beside its sidecar."""
+    """Notes on a run in the records beside its sidecar; the note of an answer is the answer, and no note on the run."""
     found: dict[str, None] = {}
     for records in sorted(path.parent.glob("*.csv")):
         with open(records, newline="") as handle:
-            rows = (row for row in csv.DictReader(handle) if row.get("note"))
+            rows = (row for row in csv.DictReader(handle) if row.get("note") and row["metric"] != "answer")
             found |= {row["note"]: None for row in rows if row["run_id"] == run_id}
     return list(found)
 

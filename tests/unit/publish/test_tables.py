@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from synthetic_generation import generation_rows
+from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
 from synthetic_results import (
     MET,
@@ -33,7 +34,9 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    others = {"block": block_rows(ratios=MET), "loopback": network_rows(), "generation": generation_rows()}
+    rows += knowledge_rows(steps=8)
+    loopback = network_rows() + through_workers(steps=8)
+    others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
 
 

@@ -27,6 +27,7 @@ from private_lora.publish.tables.convergence import final_runs
 from private_lora.results.labels import PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK, rows_of, series_of
+from private_lora.specs.models import BUILT_IN_MODELS
 
 
 def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -56,9 +57,17 @@ def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
 
 
 def _studies(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The runs by model, and by variant where a group has one: a panel each, for other texts or lengths do not compare."""
-    names = runs["model"] + runs["variant"].map(lambda v: f", {v}" if v else "")
-    return {name: runs[names == name] for name in dict.fromkeys(names)} or {"": runs}
+    """The runs by model, data and variant, a panel each, for other texts or lengths do not compare; real models come first.
+
+    The data is named only where a model learns several.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    runs = in_order(runs, ["model"], BUILT_IN_MODELS)
+    several = runs.groupby("model")["dataset"].nunique() > 1
+    for (model, dataset, variant), group in runs.groupby(["model", "dataset", "variant"], sort=False):
+        names = [model, dataset if several[model] else "", variant]
+        found[", ".join(name for name in names if name)] = group
+    return found or {"": runs}
 
 
 def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Points, panel: str) -> None:

@@ -37,6 +37,8 @@ BITS_STYLES = {
     16: "solid",
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
+# Data whose names say how texts were read, and not which they are.
+USERS_OWN = ("jsonl", "hub")
 RUNNING_MEAN = "mean train loss so far (nats)"
 POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]
 STYLE = {
@@ -125,9 +127,15 @@ def study_name(runs: pd.DataFrame) -> str:
     """`ours: model, data (basis)`, for the title of a panel that shows these runs; with their variant if all have the same."""
     if not len(runs):
         return "this study"
-    variants = set(runs["variant"])
-    names = [runs["model"].iloc[0], runs["dataset"].iloc[0], *(variants if len(variants) == 1 else ())]
-    return f"ours: {', '.join(name for name in names if name)} ({join_basis(runs['basis'])})"
+    return f"ours: {runs['model'].iloc[0]}, {source_name(runs)} ({join_basis(runs['basis'])})"
+
+
+def source_name(runs: pd.DataFrame) -> str:
+    """`data, variant`, the variant if all runs have the same; that alone where the data's name says only how it was read."""
+    variants, dataset = set(runs["study" if "study" in runs else "variant"]) - {""}, runs["dataset"].iloc[0]
+    variant = variants.pop() if len(variants) == 1 else ""
+    names = [variant] if variant and dataset in USERS_OWN else [dataset, variant]
+    return ", ".join(name for name in names if name)
 
 
 def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path, title: str) -> None:

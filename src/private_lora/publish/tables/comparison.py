@@ -11,9 +11,10 @@ from private_lora.publish.tables.comparison_costs import COST_PARTS
 from private_lora.publish.tables.comparison_lines import COLUMNS, nothing, our_side, published_line, published_rows, run_name
 from private_lora.publish.tables.convergence import final_runs, mean_of_finite, with_float_runs
 from private_lora.publish.tables.encryption import PUBLISHED_STEPS, encrypted_runs
-from private_lora.results.labels import ids_of
+from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK, float_run, rows_of, series_of, twin
+from private_lora.specs.models import BUILT_IN_MODELS
 
 CONVERGENCE_STUDY = "Llama-3.2-1B on orca-math, 2,500 steps of 4 x 128 tokens, one seed"
 # (configuration, metric) of published values that others are divided by.
@@ -78,11 +79,13 @@ def _convergence(data: Data) -> Iterator[dict]:
         bits, _, pair = row["configuration"].partition("-bit ")
         found = runs[runs["quantizer"] == (pair or "float")]
         found = found if is_float else found[found["activation_bits"] == float(bits)]
-        for (model, dataset, _), group in found.groupby(["model", "dataset", "basis"]):
+        found = in_order(found, ["model", "dataset", "variant"], BUILT_IN_MODELS)
+        for (model, dataset, variant, _), group in found.groupby(["model", "dataset", "variant", "basis"], sort=False):
             values = [run["running_mean"] / (1 if is_float else _float_mean(data, run)) for _, run in group.iterrows()]
-            setting = f"{model}, {dataset}, mean of {len(group)} seeds"
+            texts = f"{dataset} ({variant})" if variant else dataset
+            setting = f"{model}, {texts}, mean of {len(group)} seeds"
             differences = (
-                f"ours: {model} on {dataset}, {group['steps'].max():.0f} steps, {_padding(group.iloc[0])}; "
+                f"ours: {model} on {texts}, {group['steps'].max():.0f} steps, {_padding(group.iloc[0])}; "
                 f"published: {CONVERGENCE_STUDY}, in the clear"
             )
             behind = group.assign(run_ids=with_float_runs(data, group)) if not is_float else group

@@ -20,7 +20,9 @@ from private_lora.results.runs import (
     series_of,
     with_ratio,
 )
+from private_lora.specs.models import BUILT_IN_MODELS
 
+STOPPED_EARLY = "stopped early"
 BY_QUANTIZER = [
     "stage",
     "model",
@@ -60,12 +62,12 @@ def final_runs(data: Data) -> pd.DataFrame:
     of its stage are longer says nothing of it.
     """
     runs = data.runs[~data.runs["stage"].isin(["knowledge", "encrypted", "inflation", "full_size"])].copy()
-    short = (runs["status"] == OK) & [_stopped_early(run, rows_of(data.convergence, run)) for _, run in runs.iterrows()]
-    runs.loc[short, ["status", "final_loss"]] = ["stopped early", np.nan]
+    short = (runs["status"] == OK) & [stopped_early(run, rows_of(data.convergence, run)) for _, run in runs.iterrows()]
+    runs.loc[short, ["status", "final_loss"]] = [STOPPED_EARLY, np.nan]
     return runs.assign(ratio_to_float=with_ratio(runs, "final_loss"))
 
 
-def _stopped_early(run, rows: pd.DataFrame) -> bool:
+def stopped_early(run, rows: pd.DataFrame) -> bool:
     """Whether a run has fewer steps than it was asked for; rows that do not say so end, if evaluated, with an evaluation."""
     requested = run_metric(rows, "requested_steps")
     if np.isnan(requested):
@@ -103,7 +105,7 @@ def final_loss(data: Data) -> pd.DataFrame:
     columns = [*BY_QUANTIZER, "variant", "device", "steps"]
     columns += [f"{q}_{s}" for q in ("eval_loss", "ratio_to_float") for s in ("mean", "min", "max")]
     columns += ["train_running_mean", *LAST, "n_requested", "n_ok", "status", "basis", "run_ids"]
-    table = in_order(pd.DataFrame(lines, columns=columns), BY_QUANTIZER)
+    table = in_order(pd.DataFrame(lines, columns=columns), BY_QUANTIZER, BUILT_IN_MODELS)
     table = table.drop(columns=[c for c in WITHOUT_PADDING if table[c].isna().all()])
     table.attrs["notes"] = [
         "Mean [smallest, largest] over the seeds; eval loss in nats per labelled token. "

@@ -52,22 +52,30 @@ def format_cell(value, digits: int = 4) -> str:
 
 
 def for_reading(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as texts: X_mean (or X_median), X_min, X_max in one cell; empty columns and CSV_ONLY left out."""
+    """The table as texts, with the ends of spreads and intervals in the cells they belong to.
+
+    Empty columns and CSV_ONLY are left out.
+    """
     shown = {}
-    for column in table.columns.drop(list(CSV_ONLY), errors="ignore"):
+    ends = {column: _ends(column, table) for column in table.columns}
+    left_out = {name for pair in ends.values() for name in pair} | set(CSV_ONLY)
+    for column in table.columns.drop(list(left_out), errors="ignore"):
         digits = 5 if any(word in column for word in FINE_GRAINED) else 4
-        base, _, kind = column.rpartition("_")
-        low, high = f"{base}_min", f"{base}_max"
-        has_middle = any(f"{base}_{middle}" in table for middle in ("mean", "median"))
-        if kind in ("min", "max") and has_middle:
-            continue
         cells = [format_cell(v, digits) for v in table[column]]
-        if kind in ("mean", "median") and low in table and high in table:
-            limits = zip(cells, table[low], table[high], strict=True)
+        if ends[column]:
+            limits = zip(cells, *(table[name] for name in ends[column]), strict=True)
             cells = [_with_limits(c, format_cell(a, digits), format_cell(b, digits)) for c, a, b in limits]
         if any(cells) or column == "basis":
             shown[column.replace("_", " ")] = cells
     return pd.DataFrame(shown)
+
+
+def _ends(column: str, table: pd.DataFrame) -> tuple[str, ...]:
+    """Columns with the ends of this one's spread (X_min, X_max of X_mean or X_median) or interval (X_low, X_high of X)."""
+    base, _, kind = column.rpartition("_")
+    pairs = [(f"{base}_min", f"{base}_max")] if kind in ("mean", "median") else []
+    pairs.append((f"{column}_low", f"{column}_high"))
+    return next((pair for pair in pairs if set(pair) <= set(table)), ())
 
 
 def _with_limits(middle: str, low: str, high: str) -> str:
