@@ -108,5 +108,5 @@ def test_difference_is_against_the_integer_twin(synthetic):
 
 
 def test_unknown_figure_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="known are loss_curves"):
+    with pytest.raises(UserError, match="known are knowledge, loss_curves"):
         make_figure("nonsense", tmp_path, tmp_path / "x.png")

@@ -91,7 +91,7 @@ def test_all_or_a_list_of_names_is_published():
     config = read_yaml(DEFAULTS)
     study = study_of(merge(config, {"publish": {"tables": "all", "figures": ["loss_curves"]}}))
     assert (study.tables, study.figures) == (tuple(PUBLISHED_TABLES), ("loss_curves",))
-    with pytest.raises(UserError, match="unknown table 'nonsense': known are claims"):
+    with pytest.raises(UserError, match="unknown table 'nonsense': known are knowledge, answers, claims"):
         study_of(merge(config, {"publish": {"tables": ["nonsense"]}}))
     with pytest.raises(UserError, match=r"publish\.tables"):
         study_of(merge(config, {"publish": {"tables": "some"}}))

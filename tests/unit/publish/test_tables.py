@@ -236,7 +236,7 @@ def test_claims_are_written_for_reading_too(tmp_path):
 
 
 def test_unknown_table_and_missing_directory_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="known are claims"):
+    with pytest.raises(UserError, match="known are knowledge, answers, claims"):
         make_table("nonsense", tmp_path, tmp_path / "x.csv")
     with pytest.raises(UserError, match="no result directory"):
         Data(tmp_path / "absent")

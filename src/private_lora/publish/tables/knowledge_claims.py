@@ -27,7 +27,7 @@ def knowledge_claims(data: Data) -> Iterator[Claim]:
     yield _answered(lines)
     packed, here = runs["backend"] == "packed", runs["arrangement"] == IN_PROCESS
     yield _equal(runs, runs[packed & here], "packed")
-    yield _equal(runs, runs[packed & ~here], "packed through workers")
+    yield _equal(runs, runs[packed & ~here], "packed at workers")
     yield _forgotten(runs[runs["backend"].isin(["integer", "packed"]) & here])
     yield _beside_float(lines[lines["arrangement"] == IN_PROCESS])
 
@@ -45,7 +45,7 @@ def _answered(lines: pd.DataFrame) -> Claim:
     text = "{exact_match_after_percent:.1f} % [{exact_match_after_percent_low:.1f}, {exact_match_after_percent_high:.1f}] of "
     text += "{questions:.0f} questions ({arrangement}, {steps:.0f} steps), before {exact_match_before_percent:.1f} %, "
     text += "guessing {guessing_percent:.1f} %"
-    name = f"packed on {DATASET}: exact match on unseen wordings, in percent"
+    name = f"real LLM, packed on {DATASET}: exact match on unseen wordings, in percent"
     return Claim(name, found["exact_match_after_percent"], found, LEAST_ANSWERED, True, detail=said(found, text))
 
 
@@ -61,7 +61,7 @@ def _equal(runs: pd.DataFrame, chosen: pd.DataFrame, name: str) -> Claim:
         unequal.append(differing)
         behind.append({"basis": run["basis"], "machine": run["machine"], "run_ids": ids_of(run, integer)})
         counts.append(f"{run['model']}, {run['dataset']}: {sizes[0]} steps, {sizes[1]} evaluations")
-    text = f"{name}, a real LLM: training losses, and evaluations with exact match, that are not integer's to the last digit"
+    text = f"real LLM, {name}: training losses, and evaluations with exact match, that are not integer's to the last digit"
     lines = pd.DataFrame(behind, columns=["basis", "machine", "run_ids"])
     return Claim(text, pd.Series(unequal, dtype=float), lines, 0, target="0", detail="; ".join(counts))
 
@@ -70,7 +70,7 @@ def _forgotten(runs: pd.DataFrame) -> Claim:
     change = general_loss_change(runs).set_axis(runs.index)
     known = change.notna() | (runs["status"] != OK)
     detail = ", ".join(f"{run['dataset']} {run['label']} seed {run['seed']:.0f}" for _, run in runs[known].iterrows())
-    text = "integer and packed, a real LLM: rise of a general text's loss, in percent"
+    text = "real LLM, integer and packed: rise of a general text's loss, in percent"
     return Claim(text, change[known], runs[known], MOST_FORGOTTEN, detail=detail)
 
 
@@ -89,5 +89,5 @@ def _beside_float(lines: pd.DataFrame) -> Claim:
     pairs = pairs.assign(run_ids=[ids_of(*ids) for ids in zip(pairs["run_ids"], pairs["basis_run_ids"], strict=True)])
     text = "{bits} bits {exact_match_after_percent:.1f} %, float {exact_match_after_percent_float:.1f} % "
     text += "[{exact_match_after_percent_low_float:.1f}, {exact_match_after_percent_high_float:.1f}] ({steps:.0f} steps)"
-    name = f"integer on {DATASET}: percentage points of exact match outside float's 95 % interval"
+    name = f"real LLM, integer on {DATASET}: percentage points of exact match outside float's 95 % interval"
     return Claim(name, outside, pairs, 0, target="0", detail=said(pairs, text))
