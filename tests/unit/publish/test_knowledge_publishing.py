@@ -92,7 +92,7 @@ def test_studies_of_one_data_set_stand_apart_and_the_larger_first(tmp_path):
 def test_a_run_that_stopped_early_has_no_value_after(tmp_path):
     rows = [row | {"value": 400} if row["metric"] == "requested_steps" else row for row in knowledge_run("packed")]
     line = lines_of(tmp_path, rows).loc[("packed", "in process")]
-    assert line["status"] == "stopped early (1 of 1)"
+    assert line["status"] == "stopped early (1 of 1)" and np.isnan(line["exact_match_after_percent"])
 
 
 def test_gallery_shows_both_ends_and_marks_what_is_right(tmp_path):

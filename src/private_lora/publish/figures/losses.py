@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -129,6 +131,10 @@ def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
     points = Points()
     for (study, chosen), ax in zip(studies.items(), axes[0], strict=True):
         _loss_panel(chosen, ax, points, study)
+        # Beside others a title has no more room than its panel.
+        ax.set_title(
+            textwrap.fill(study_name(chosen), int(14.5 * (9 / len(studies) - 0.7)), break_on_hyphens=False), loc="left"
+        )
         ax.set_xlabel("bits (activations and weights)")
         ax.set_ylabel("final eval loss (nats per token)")
     legend_below(figure, axes[0])
@@ -137,7 +143,6 @@ def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
 
 def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, study: str) -> None:
     finite = runs[np.isfinite(runs["final_loss"])]
-    ax.set_title(study_name(runs), loc="left")
     if not len(finite):
         return say_no_data(ax)
     base = finite.loc[finite["quantizer"] == "float", "final_loss"]

@@ -112,9 +112,9 @@ def _nearest(found: pd.DataFrame, run: pd.Series) -> pd.Series | None:
 
 
 def evaluated(run: pd.Series, metric: str, last: bool) -> float:
-    """A metric of a run's first or last evaluation; NaN where that one is not at step 0, or not at the last step."""
+    """A metric of a run's first or last evaluation; NaN where that one is not at step 0, or not at the last step asked for."""
     values, step = run["evaluations"][metric], run["steps"] if last else 0
-    return float(values.get(step, np.nan))
+    return np.nan if last and run["status"] == STOPPED_EARLY else float(values.get(step, np.nan))
 
 
 def right_and_asked(runs: pd.DataFrame, metric: str, last: bool) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def step_time(runs: pd.DataFrame) -> pd.Series:
 
 def written_answers(data: Data, run: pd.Series) -> pd.DataFrame:
     """Answers that a run wrote: question, expected, written, right (bool), step."""
-    rows = data.convergence if run["arrangement"] == IN_PROCESS else data.loopback
+    rows = data.convergence if run["stage"] == STAGE else data.loopback
     rows = rows[(rows["run_id"] == run["run_id"]) & (rows["metric"] == "answer") & (rows["note"] != "")]
     lines = [
         json.loads(note) | {"right": value == 1, "step": step} for note, value, step in rows[["note", "value", "step"]].values
