@@ -126,7 +126,7 @@ def _loss(runs: pd.DataFrame, ax: Axes, points: Points) -> None:
         points.add(panel, label, losses.index, losses.to_numpy(), run["basis"], run_ids=run["run_id"])
     log_y(ax)
     smoothed = f", mean of last {window} steps" if window > 1 else ""
-    ax.set_ylabel(f"training loss{smoothed}\n(nats per answer token)")
+    ax.set_ylabel(f"training loss{smoothed}\n(nats per labelled token)")
     ax.set_title(_named(runs), loc="left")
 
 
