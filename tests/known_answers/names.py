@@ -84,7 +84,7 @@ STUDIES = {
 
 
 # Settings of fine-tuning that b24a8b2 had not, and which its runs leave at 0.
-NEW_TRAINING = ("rehearsed_examples", "general_examples")
+NEW_TRAINING = ("rehearsed_rows", "general_examples")
 
 
 def present_config(old: dict) -> dict:

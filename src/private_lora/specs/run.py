@@ -61,8 +61,8 @@ class RunSpec(SplitSpec):
     """of data order, adapter and dropout; never of keys"""
     train_examples: Positive = 2000
     """training examples"""
-    rehearsed_examples: NotNegative = 0
-    """pieces of general text among the training examples, so that the model does not forget how to go on from other texts"""
+    rehearsed_rows: NotNegative = 0
+    """rows of general text in every batch beside its sequences, new ones each time, so that the model forgets less of others"""
     eval_examples: NotNegative = 64
     """held-out examples for the loss; 0 for none"""
     eval_every: NotNegative = 50

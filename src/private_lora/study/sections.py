@@ -40,7 +40,7 @@ TRAINING = (
     "batch_size",
     "sequence_length",
     "train_examples",
-    "rehearsed_examples",
+    "rehearsed_rows",
     "eval_examples",
     "eval_every",
     "generate_examples",

@@ -56,7 +56,7 @@ def _take_steps(run: Run, progress: bool) -> None:
 def train_step(run: Run) -> None:
     """One optimizer step and its rows. Checks of approximate answers are not counted in its time."""
     spec, start, checked = run.spec, time.perf_counter(), run.session.timings.check_s
-    arrays = run.batches.batch(run.step)
+    arrays = run.batch(run.step)
     learning_rate = run.scheduler.get_last_lr()[0]
     seed_dropout(spec, run.step)
     run.session.backend.start_step(run.step)
@@ -115,9 +115,8 @@ def evaluate(run: Run, ends: bool) -> None:
     for name, loss in found.losses.items():
         rows += [(name, loss, "nats"), (name.replace("loss", "perplexity"), perplexity(loss), "")]
     rows += bits_per_byte_rows(run, found.losses)
-    if run.general_encoded and ends:
-        general = evaluate_losses(run.model, run.general_encoded, 2 * spec.batch_size, False)
-        rows.append(("general_loss", general.losses["loss"], "nats"))
+    for name, general in run.general.items() if ends else ():
+        rows.append((name, evaluate_losses(run.model, general, 2 * spec.batch_size, False).losses["loss"], "nats"))
     rows += exact_matches(run.held_out, found.answered)
     written = _written(run) if spec.generate_examples and ends else []
     if written:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from private_lora.backends import load as load_backend
 from private_lora.core.memory import give_back_memory
 from private_lora.data.encoding import Batches, Encoded, encode, encoding_report, with_room
+from private_lora.data.examples import Example
 from private_lora.data.load import load_examples
 from private_lora.data.sources.random_tokens import random_tokens
 from private_lora.models.load import load_base
@@ -32,13 +34,14 @@ from private_lora.training.checkpoints import Checkpoint
 from private_lora.training.metrics import guessed
 
 GENERAL_TOKENS = 64  # of a row of general text
+REHEARSED = 4500  # pieces of general text, of which there are a few more
 
 
 @dataclass
 class Texts:
     """Encoded training rows, held-out examples and their rows ({} for none), and counts for the sidecar.
 
-    with_rows: the held-out examples that have a row. general: rows of texts that have nothing to do with the training.
+    with_rows: the held-out examples that have a row. general: see `general_rows`.
     """
 
     train: Encoded
@@ -46,8 +49,9 @@ class Texts:
     eval_encoded: Encoded
     report: dict
     with_rows: list = field(default_factory=list)
-    general: Encoded = field(default_factory=dict)
+    general: dict[str, Encoded] = field(default_factory=dict)
     guessed: float | None = None
+    rehearsal: Encoded = field(default_factory=dict)
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Run:
 
     session: None for a backend that trains by itself. model_blocks: transformer blocks of the whole model, of which `model` may
     have fewer. held_out: the examples of the rows of eval_encoded. exact_match_by_guessing: see
-    `metrics.guessed`. step: steps taken. losses: one per step taken.
+    `metrics.guessed`. rehearsal: batches of general text. step: steps taken. losses: one per step taken.
     """
 
     spec: RunSpec
@@ -73,12 +77,20 @@ class Run:
     data_report: dict
     model_blocks: int
     held_out: list = field(default_factory=list)
-    general_encoded: dict = field(default_factory=dict)
+    general: dict[str, Encoded] = field(default_factory=dict)
     exact_match_by_guessing: float | None = None
+    rehearsal: Batches | None = None
     step: int = 0
     losses: list[float] = field(default_factory=list)
     train_tokens: int = 0
     seconds: float = 0.0
+
+    def batch(self, i: int) -> Encoded:
+        """The rows of step i, counted from 0, those of general text last."""
+        rows = self.batches.batch(i)
+        if self.rehearsal is None:
+            return rows
+        return {key: np.concatenate([values, self.rehearsal.batch(i)[key]]) for key, values in rows.items()}
 
 
 def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run:
@@ -107,6 +119,7 @@ def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run
         texts.with_rows,
         texts.general,
         texts.guessed,
+        Batches(texts.rehearsal, spec.rehearsed_rows, spec.seed) if texts.rehearsal else None,
     )
 
 
@@ -135,22 +148,41 @@ def split_base(
 def load_texts(spec: RunSpec, tokenizer) -> Texts:
     """The spec's training and held-out examples as token ids."""
     train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
-    rehearsed = load_examples("general_text", {}, "train", spec.rehearsed_examples, spec.seed)
     held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
     return Texts(
-        encode(train + rehearsed, tokenizer, spec.sequence_length, spec.count_padding),
+        encode(train, tokenizer, spec.sequence_length, spec.count_padding),
         held_out,
         encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
         encoding_report(train, tokenizer, spec.sequence_length),
         with_room(held_out, tokenizer, spec.sequence_length),
         general_rows(tokenizer, spec.general_examples),
         guessed(train, held_out),
+        rehearsal_rows(spec, tokenizer),
     )
 
 
-def general_rows(tokenizer, count: int) -> Encoded:
-    """Rows of general text, to see what training made the model forget; {} for none."""
-    return encode(load_examples("general_text", {}, "test", count, 0), tokenizer, GENERAL_TOKENS) if count else {}
+def rehearsal_rows(spec: RunSpec, tokenizer) -> Encoded:
+    """Rows of general text for all steps, each piece once: repeated, they would be learned by heart; {} for none."""
+    count = min(spec.steps * spec.rehearsed_rows, REHEARSED)
+    return (
+        encode(load_examples("general_text", {}, "train", count, spec.seed), tokenizer, spec.sequence_length) if count else {}
+    )
+
+
+def general_rows(tokenizer, count: int) -> dict[str, Encoded]:
+    """Rows of texts that have nothing to do with the training, by the name of their loss; {} for none.
+
+    They show what it made the model forget. `general_loss`: of the kind that may be rehearsed. `unrehearsed_loss`: word problems
+    as plain text, of which none ever is.
+    """
+    if not count:
+        return {}
+    problems = load_examples("math_problems", {}, "test", count, 0)
+    texts = {
+        "general_loss": load_examples("general_text", {}, "test", count, 0),
+        "unrehearsed_loss": [Example("", problem.prompt + problem.completion) for problem in problems],
+    }
+    return {name: encode(examples, tokenizer, GENERAL_TOKENS) for name, examples in texts.items()}
 
 
 def random_rows(spec: RunSpec, vocabulary: int) -> Texts:

@@ -81,7 +81,7 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
     backend = load_object(BACKENDS[run.spec.backend].path)(device=run.spec.device)
 
     def batch(i: int) -> dict:
-        return to_tensors(run.batches.batch(i))
+        return to_tensors(run.batch(i))
 
     def on_step(step, loss, grad_norm, learning_rate, step_time_s):
         run.train_tokens += int(batch(step - 1)["attention_mask"].sum())
@@ -112,7 +112,7 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
         add("exact_match_by_guessing", run.exact_match_by_guessing, "fraction")
     add("requested_steps", run.spec.steps)
     add("train_tokens", run.train_tokens, "tokens")
-    add("step_tokens", run.spec.batch_size * run.spec.sequence_length, "tokens")
+    add("step_tokens", (run.spec.batch_size + run.spec.rehearsed_rows) * run.spec.sequence_length, "tokens")
     add("blocks", run.model.config.num_hidden_layers)
     add("model_blocks", run.model_blocks)
     add("share_inputs", int(run.spec.share_inputs))
@@ -179,7 +179,8 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
     """What the numbers of the run depend on, and what they depended on this time."""
     spec, products = run.spec, run.session.products if run.session else []
     data_digest = hashlib.sha256()
-    for array in itertools.chain(run.batches.encoded.values(), run.eval_encoded.values()):
+    rehearsed = run.rehearsal.encoded.values() if run.rehearsal else ()
+    for array in itertools.chain(run.batches.encoded.values(), rehearsed, run.eval_encoded.values()):
         data_digest.update(array.tobytes())
     return {
         "spec": spec.to_dict(),
