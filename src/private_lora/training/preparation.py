@@ -172,8 +172,8 @@ def rehearsal_rows(spec: RunSpec, tokenizer) -> Encoded:
 def general_rows(tokenizer, count: int) -> dict[str, Encoded]:
     """Rows of texts that have nothing to do with the training, by the name of their loss; {} for none.
 
-    They show what it made the model forget. `general_loss`: of the kind that may be rehearsed. `unrehearsed_loss`: word problems
-    as plain text, of which none ever is.
+    They show what it made the model forget. `general_loss`: of the kind that may be rehearsed. `unrehearsed_loss`: word
+    problems as plain text, of which none ever is.
     """
     if not count:
         return {}
