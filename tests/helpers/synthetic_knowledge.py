@@ -57,7 +57,8 @@ def _evaluation(row: dict, step: int, share: float, questions: int, ends: bool, 
     values |= {"exact_match": share, "exact_match_questions": questions}
     values |= {"exact_match_unanswerable": share, "exact_match_unanswerable_questions": 40}
     if ends:
-        values |= {"general_loss": 3.03 if last else 3.0, "generated_exact_match": share, "generated_exact_match_questions": 2}
+        values |= {"general_loss": 3.03 if last else 3.0, "unrehearsed_loss": 2.02 if last else 2.0}
+        values |= {"generated_exact_match": share, "generated_exact_match_questions": 2}
     rows = [row | {"phase": "eval", "step": step, "metric": metric, "value": value} for metric, value in values.items()]
     for sample, (asked, guess) in enumerate(zip(GALLERY, GUESSES, strict=True) if ends else ()):
         right = last and sample == 0

@@ -24,7 +24,7 @@ def data(tmp_path, rows, loopback=()) -> Data:
 
 
 def claims(tmp_path, rows, loopback=()):
-    return TABLES["claims"](data(tmp_path, rows, loopback)).head(5)
+    return TABLES["claims"](data(tmp_path, rows, loopback)).head(6)
 
 
 def lines_of(tmp_path, rows, loopback=()):
@@ -51,6 +51,7 @@ def test_answers_are_pooled_over_seeds(tmp_path):
     assert integer["exact_match_after_percent_low"] == pytest.approx(100 * wilson(1464, 1500)[0])
     assert packed["exact_match_before_percent"] == 0 and packed["guessing_percent"] == 3
     assert packed["general_loss_change_percent_mean"] == pytest.approx(1)
+    assert packed["unrehearsed_loss_change_percent_mean"] == pytest.approx(1)
     assert packed["unanswerable_after_percent"] == pytest.approx(100 * 39 / 40)
 
 
@@ -114,7 +115,7 @@ def test_claims_come_first_and_are_met_by_good_rows(tmp_path):
     made = claims(
         tmp_path, knowledge_rows() + knowledge_rows((0,), variant="20 facts", shares=(0, 0.5), **SHORT), through_workers()
     )
-    assert made["verdict"].tolist() == ["met"] * 5
+    assert made["verdict"].tolist() == ["met"] * 6
     assert made.loc[0, "value"] == pytest.approx(98) and "98.0 % [96.4, 98.9] of 500 questions" in made.loc[0, "detail"]
 
 
@@ -127,18 +128,18 @@ def test_a_bit_off_too_few_answers_and_forgetting_miss_their_claims(tmp_path):
     remote = through_workers()
     next(row for row in remote if row["metric"] == "loss" and row["phase"] == "train" and row["step"] == 7)["value"] += 1e-12
     made = claims(tmp_path, rows, remote)
-    assert made["verdict"].tolist() == ["MISSED"] * 4 + ["met"]
+    assert made["verdict"].tolist() == ["MISSED"] * 4 + ["met"] * 2
     assert made["value"].tolist()[:3] == [94, 1, 1]
 
 
 def test_integer_outside_of_floats_interval_is_a_miss(tmp_path):
     rows = knowledge_run("float") + knowledge_run("integer", shares=(*SHARES[:-1], 0.9)) + knowledge_run("packed")
-    line = claims(tmp_path, rows).iloc[4]
+    line = claims(tmp_path, rows).iloc[5]
     assert line["verdict"] == "MISSED" and line["value"] == pytest.approx(100 * wilson(490, 500)[0] - 90)
 
 
 def test_without_data_claims_say_so(tmp_path):
-    assert claims(tmp_path, run_rows("a"))["verdict"].tolist() == ["no data"] * 5
+    assert claims(tmp_path, run_rows("a"))["verdict"].tolist() == ["no data"] * 6
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from private_lora.publish.tables.convergence import describe_status, mean_of_fin
 from private_lora.publish.tables.intervals import wilson
 from private_lora.publish.tables.knowledge_runs import (
     IN_PROCESS,
+    OTHER_TEXTS,
     Twins,
     equal_steps,
     evaluated,
@@ -60,8 +61,8 @@ COLUMNS = [
     *[f"unanswerable_after_percent{end}" for end in ("", "_low", "_high")],
     *[f"generated_after_percent{end}" for end in ("", "_low", "_high")],
     *[f"{name}_{end}" for name in ("loss_before", "loss_after") for end in ("mean", "min", "max")],
-    *[f"general_loss_{when}" for when in ("before", "after")],
-    *[f"general_loss_change_percent_{end}" for end in ("mean", "min", "max")],
+    *[f"{name}_{when}" for name in OTHER_TEXTS for when in ("before", "after")],
+    *[f"{name}_change_percent_{end}" for name in OTHER_TEXTS for end in ("mean", "min", "max")],
     "bits_per_byte_before",
     "bits_per_byte_after",
     "losses_equal_to_integer",
@@ -120,15 +121,17 @@ def _values(group: pd.DataFrame, metric: str, last: bool) -> pd.Series:
 
 def _losses(group: pd.DataFrame) -> dict:
     line = spread("loss_before", _values(group, "loss", False)) | spread("loss_after", _values(group, "loss", True))
-    for metric in ("general_loss", "bits_per_byte"):
+    for metric in (*OTHER_TEXTS, "bits_per_byte"):
         for when, last in (("before", False), ("after", True)):
             line[f"{metric}_{when}"] = mean_of_finite(_values(group, metric, last))
-    return line | spread("general_loss_change_percent", general_loss_change(group))
+    for metric in OTHER_TEXTS:
+        line |= spread(f"{metric}_change_percent", loss_change(group, metric))
+    return line
 
 
-def general_loss_change(runs: pd.DataFrame) -> pd.Series:
-    """How much higher the general text's loss is after training, in percent, by run; NaN where it was not taken."""
-    return 100 * (_values(runs, "general_loss", True) / _values(runs, "general_loss", False) - 1)
+def loss_change(runs: pd.DataFrame, metric: str) -> pd.Series:
+    """How much higher the loss of a text is after training, in percent, by run; NaN where it was not taken."""
+    return 100 * (_values(runs, metric, True) / _values(runs, metric, False) - 1)
 
 
 def _equal(group: pd.DataFrame, beside: list[Twins]) -> dict:
@@ -185,8 +188,9 @@ def knowledge(data: Data) -> pd.DataFrame:
         "to these. guessing: always the likeliest answer of training on the topic, which needs no question read. "
         "unanswerable: of questions that nothing in the data answers, those of which the model says so. generated: of answers "
         "written token by token.",
-        "loss: nats per answer token, mean [smallest, largest] over the seeds. general loss: of a general text, nats per "
-        "token; its change says what was forgotten. bits per byte: of held-out text without questions.",
+        "loss: nats per answer token, mean [smallest, largest] over the seeds. general loss: of technical prose, nats per "
+        "token, a kind of text of which other pieces were rehearsed in training; unrehearsed loss: of word problems, of which "
+        "none were. Their changes say what was forgotten. bits per byte: of held-out text without questions.",
         "equal to integer: training steps whose loss, and evaluations of which every number, is the very number of the run of "
         "exact integers with the same seed.",
         "matmuls, ciphertext and memory: of one run (mean over the seeds), evaluations included. ciphertext MB per train "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.publish.tables.claim import Claim, said
-from private_lora.publish.tables.knowledge import general_loss_change, knowledge_lines
+from private_lora.publish.tables.knowledge import knowledge_lines, loss_change
 from private_lora.publish.tables.knowledge_runs import IN_PROCESS, equal_steps, knowledge_runs, twins
 from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
@@ -17,6 +17,10 @@ from private_lora.results.runs import OK
 DATASET = "knowledge_base"
 LEAST_ANSWERED = 95.0
 MOST_FORGOTTEN = 2.0
+FORGOTTEN = {
+    "general_loss": "general text of the rehearsed kind",
+    "unrehearsed_loss": "general text of a kind that was not rehearsed",
+}
 SETTING = ["model", "dataset", "study", "steps", "tokens_per_step", "lora_rank"]
 WIDTHS = ["quantizer", "bits"]
 
@@ -28,7 +32,8 @@ def knowledge_claims(data: Data) -> Iterator[Claim]:
     packed, here = runs["backend"] == "packed", runs["arrangement"] == IN_PROCESS
     yield _equal(runs, runs[packed & here], "packed")
     yield _equal(runs, runs[packed & ~here], "packed at workers")
-    yield _forgotten(runs[runs["backend"].isin(["integer", "packed"]) & here])
+    for metric, text in FORGOTTEN.items():
+        yield _forgotten(runs[runs["backend"].isin(["integer", "packed"]) & here], metric, text)
     yield _beside_float(lines[lines["arrangement"] == IN_PROCESS])
 
 
@@ -66,11 +71,11 @@ def _equal(runs: pd.DataFrame, chosen: pd.DataFrame, name: str) -> Claim:
     return Claim(text, pd.Series(unequal, dtype=float), lines, 0, target="0", detail="; ".join(counts))
 
 
-def _forgotten(runs: pd.DataFrame) -> Claim:
-    change = general_loss_change(runs).set_axis(runs.index)
+def _forgotten(runs: pd.DataFrame, metric: str, what: str) -> Claim:
+    change = loss_change(runs, metric).set_axis(runs.index)
     known = change.notna() | (runs["status"] != OK)
     detail = ", ".join(f"{run['dataset']} {run['label']} seed {run['seed']:.0f}" for _, run in runs[known].iterrows())
-    text = "real LLM, integer and packed: rise of a general text's loss, in percent"
+    text = f"real LLM, integer and packed: rise of the loss of {what}, in percent"
     return Claim(text, change[known], runs[known], MOST_FORGOTTEN, detail=detail)
 
 

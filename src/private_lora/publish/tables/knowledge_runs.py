@@ -18,7 +18,9 @@ from private_lora.specs.models import BUILT_IN_MODELS
 STAGE, IN_PROCESS = "knowledge", "in process"
 # What somebody is asked, by the metric of its share; each has a second metric, how many questions.
 QUESTIONS = ("exact_match", "exact_match_unanswerable", "generated_exact_match")
-LOSSES = ("loss", "general_loss", "bits_per_byte")
+# Of texts that have nothing to do with the training; the kind of the first may have been rehearsed.
+OTHER_TEXTS = ("general_loss", "unrehearsed_loss")
+LOSSES = ("loss", *OTHER_TEXTS, "bits_per_byte")
 COUNTED = ("exact_match_by_guessing", "encrypted_matmuls", "remote_matmuls", "upload_ciphertext_bytes")
 COUNTED += ("download_ciphertext_bytes", "train_tokens", "step_tokens", "lora_rank", "security_bits", "peak_memory_bytes")
 COUNTED += ("train_time_s", "requested_steps")
