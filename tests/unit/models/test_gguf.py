@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from private_lora.core.errors import UserError
+from private_lora.core.paths import RESOURCES
 from private_lora.models import gguf, load, lookup
 from private_lora.models.shapes import architecture_of
 from private_lora.models.stream import load_frame
@@ -70,3 +71,9 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PRIVATE_LORA_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="PRIVATE_LORA_CACHE"):
         gguf.convert(lookup.gguf_path("smollm2"))
+
+
+def test_the_card_is_of_this_file(directory):
+    path = lookup.gguf_path("smollm2")
+    card = (RESOURCES / "smollm2" / "README.md").read_text()
+    assert gguf.file_hash(path) in card and f"{path.stat().st_size:,} bytes" in card and path.name in card
