@@ -212,11 +212,11 @@ _FIGURES = (
         "knowledge",
         "Questions answered by training step",
         "private_lora.publish.figures.knowledge:knowledge",
-        "Share of unseen questions answered to the last token, by training step, with 95 % Wilson intervals, and the training "
-        "loss of the same runs, rehearsed text included, as the mean of the last steps (how many stands at the axis). The seed that was run under "
-        "encryption is drawn strong, the other seeds of the clear runs pale. Circles: every remote product encrypted; crosses: "
-        "through workers as well. Both lie on the line of the exact integers, because they have the very same numbers. "
-        "*guessing*: knows the form of answers and no facts.",
+        "Share of unseen questions answered to the last token, by training step, with 95 % Wilson intervals, and the "
+        "training loss of the same runs, rehearsed text included, as the mean of the last steps (how many stands at the "
+        "axis). The seed that was run under encryption is drawn strong, the other seeds of the clear runs pale. Circles: "
+        "every remote product encrypted; crosses: through workers as well. Both lie on the line of the exact integers, "
+        "because they have the very same numbers. *guessing*: knows the form of answers and no facts.",
     ),
     Published(
         "loss_curves",
