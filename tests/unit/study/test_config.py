@@ -51,7 +51,7 @@ def refused(config) -> str:
 @pytest.mark.parametrize(
     ("files", "seeds", "widths"),
     [
-        ([], {0}, {"mini-llama": {4, 8, 16}, "mini-llama-outlier": {8}}),
+        ([], {0}, {"mini-llama": {4, 8, 16}}),
         ([FULL], {0, 1}, {"mini-llama": {4, 6, 8, 12, 16}, "mini-llama-outlier": {8, 16}}),
     ],
     ids=["default", "full"],
