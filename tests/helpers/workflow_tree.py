@@ -61,6 +61,7 @@ STUDY = {
     "seeds": [0],
     "sweep": {"groups": [{"model": "nano", "backends": ["float", "integer"], "bits": [8]}]},
     "quantizers": [{"activations": "dynamic_per_token", "weights": "static_per_channel"}],
+    "knowledge": {"groups": []},
     "codebase": {"groups": []},
     "inflation": {"groups": []},
     "encrypted": {"groups": []},

@@ -207,8 +207,8 @@ def test_an_adapter_of_another_model_and_none_are_refused(adapter, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"prompt": None}, "either a prompt or prompt_tokens"),
-        ({"prompt_tokens": 3, "prompt": "a"}, "either a prompt or prompt_tokens"),
+        ({"prompt": None}, "either a prompt, or questions"),
+        ({"prompt_tokens": 3, "prompt": "a"}, "either a prompt, or questions"),
         ({"model": "Llama-3.2-1B"}, "architecture without weights and tokenizer"),
         ({"backend": "concrete_ml"}, "generates nothing"),
         ({"activation_quantizer": "static_per_tensor"}, "needs a dynamic quantizer"),
