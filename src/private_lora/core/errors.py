@@ -1,4 +1,4 @@
-"""The one exception whose text is meant for the person at the keyboard."""
+"""The exceptions whose text is meant for the person at the keyboard, and what those of others say in a line."""
 
 
 class UserError(Exception):
@@ -7,3 +7,8 @@ class UserError(Exception):
 
 class Interrupted(UserError):
     """Work that stopped through no fault of its own and goes on, when started again, from what was saved."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's text, or its kind if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

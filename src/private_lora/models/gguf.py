@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from private_lora.core.errors import UserError
+from private_lora.core.errors import UserError, first_line
 
 SUFFIX = ".gguf"
 ORIGIN = "origin.json"
@@ -83,8 +83,7 @@ def _read(path: Path):
     try:
         return AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32), AutoTokenizer.from_pretrained(**place)
     except Exception as error:  # readers of broken files raise many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(f"cannot read the GGUF file {path} ({reason}): give one of a Llama-type model") from None
+        raise UserError(f"cannot read the GGUF file {path} ({first_line(error)}): give one of a Llama-type model") from None
 
 
 def _said_of(path: Path) -> dict[str, str]:

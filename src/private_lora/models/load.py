@@ -15,7 +15,7 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import disable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from private_lora.core.errors import UserError
+from private_lora.core.errors import UserError, first_line
 from private_lora.core.names import check_name
 from private_lora.models.gguf import convert, file_hash
 from private_lora.models.lookup import OUTLIER_SUFFIX, checked_directory, gguf_path, local_directory
@@ -155,11 +155,6 @@ def load_tokenizer(directory):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def first_line(error):
-    """The first line of an exception's text, or its kind if it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def model_hash(name, revision=None):
