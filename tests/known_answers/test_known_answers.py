@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 HERE = answers.HERE
-# On another processor, float32 sums are added up in another order.
-TOLERANCE = 1e-4
+# On another processor, float32 sums are added up in another order. What lies between two integers may then be rounded to the
+# other one, and what is trained after it differs by more: so did AMD's and Intel's processors, by 0.8 % of a perplexity.
+TOLERANCE, AFTER_ROUNDING = 1e-4, 2e-2
 # Counters that depend on the kind of masks.
 OF_MASKS = {"upload_ciphertext_bytes", "download_ciphertext_bytes", "int8_operations"}
 
@@ -99,8 +100,14 @@ def same(found, expected) -> bool:
     if is_the_same_machine():
         return False
     return len(found) == len(expected) and all(
-        list(a[:3]) == b[:3] and a[3] == pytest.approx(b[3], rel=TOLERANCE) for a, b in zip(found, expected, strict=True)
+        list(a[:3]) == b[:3] and a[3] == pytest.approx(b[3], rel=tolerance(b)) for a, b in zip(found, expected, strict=True)
     )
+
+
+def tolerance(row) -> float:
+    """Of a number on another machine: no adapter was trained yet before and in the first step."""
+    _, step, metric, _ = row
+    return TOLERANCE if step in ("", 0, 1) and metric != "grad_norm" else AFTER_ROUNDING
 
 
 @pytest.mark.parametrize("name", answers.TRAINED)

@@ -5,6 +5,7 @@ A way is used only after it has multiplied extreme values exactly: some int8 pat
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from functools import cache
@@ -18,8 +19,11 @@ CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
 LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 _FLOAT32_LIMIT = 2**24  # below it, every integer is a float32
 _LARGEST_DIGIT = 128
+_LARGEST_UNSIGNED = 255
 _CUT_ROWS = 64  # pieces begin at multiples of it: so many rows of weights of 8 bits never reach the limit by themselves
 _FLOAT_PLANES = 3
+# oneDNN has code of its own for few rows.
+_TESTED_ROWS = (3, 48)
 # The start-up test: (planes, rows, inputs, outputs) of a batch and of a single token, and repeats.
 _TIMED, _REPEATS = ((5, 128, 2048, 1024), (5, 1, 2048, 8192)), 3
 
@@ -55,7 +59,8 @@ class Int8Product:
 class PrepackedProduct:
     """oneDNN's product of unsigned bytes with a weight that it packed once: uses AMX, and reads few rows' weight once.
 
-    It returns float32, so the inputs are cut into pieces whose sums, by the norms of the weight's columns, stay below 2^24.
+    It returns float32, so the inputs are cut into pieces whose sums, by the norms of the weight's columns, stay below 2^24:
+    sums of the unsigned bytes, which AMX kernels turn into float32 before they take the zero point's share away.
     """
 
     name = "prepacked"
@@ -113,8 +118,8 @@ KERNELS = {kind.name: kind for kind in (PrepackedProduct, Int8Product, Float64Pr
 
 
 def _exact_cuts(weight: np.ndarray) -> list[int]:
-    """Where to end each piece of inputs, so that no sum of digits times weights reaches 2^24; the last end is K."""
-    most, cuts, sums = (_FLOAT32_LIMIT - 1) // _LARGEST_DIGIT, [], 0
+    """Where to end each piece of inputs, so that no sum of unsigned bytes times weights reaches 2^24; the last end is K."""
+    most, cuts, sums = (_FLOAT32_LIMIT - 1) // _LARGEST_UNSIGNED, [], 0
     for first in range(0, len(weight), _CUT_ROWS):
         added = np.abs(weight[first : first + _CUT_ROWS].astype(np.int16)).sum(axis=0, dtype=np.int32)
         if (sums + added).max() > most:
@@ -150,19 +155,22 @@ def fastest_kernel() -> str:
 
 
 def is_exact(kind: type) -> bool:
-    """Whether a kernel multiplies extreme digits and weights, where saturating sums would show, to the very integers."""
-    for inputs in (1, 63, 2048, 5000):
-        for digit, entry in ((-128, -128), (-128, 127), (127, 127), (127, -128)):
-            planes, weight = np.full((1, 3, inputs), digit, np.int8), np.full((inputs, 33), entry, np.int8)
-            planes[0, 1, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
-            truth = planes.astype(np.int64) @ weight.astype(np.int64)
-            try:
-                pieces = kind(weight)(torch.from_numpy(planes))
-            except (RuntimeError, AttributeError):  # this build of torch does not have it
-                return False
-            if not np.array_equal(sum(piece.astype(np.int64) for piece in pieces), truth):
-                return False
-    return True
+    """Whether a kernel multiplies extreme digits and weights to the very integers: saturating and rounded sums show there."""
+    extremes = ((-128, -128), (-128, 127), (127, 127), (127, -128))
+    cases = itertools.product(_TESTED_ROWS, (1, 63, 2048, 5000), extremes)
+    try:
+        return all(_is_exact(kind, rows, inputs, *extreme) for rows, inputs, extreme in cases)
+    except (RuntimeError, AttributeError):  # this build of torch does not have it
+        return False
+
+
+def _is_exact(kind: type, rows: int, inputs: int, digit: int, entry: int) -> bool:
+    planes, weight = np.full((1, rows, inputs), digit, np.int8), np.full((inputs, 33), entry, np.int8)
+    planes[0, 1::3, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
+    planes[0, 2::3, 0] = 0  # odd sums of odd products, whose last bit is the first that rounding loses
+    truth = planes.astype(np.int64) @ weight.astype(np.int64)
+    pieces = kind(weight)(torch.from_numpy(planes))
+    return np.array_equal(sum(piece.astype(np.int64) for piece in pieces), truth)
 
 
 def _timed(kind: type) -> list[float]:
