@@ -1,4 +1,4 @@
-"""What is said about a backend, a quantizer or a data source without importing it.
+"""What is said about a backend, a quantizer, a data source, a table or a figure without importing it.
 
 Somebody else's package needs this module alone: it adds one of its own by an entry point that names a descriptor,
 in a group such as `private_lora.backends`. The descriptor's module is imported whenever a study is planned, so it imports
@@ -97,6 +97,16 @@ class DataDescriptor:
     has_answers: bool = True
     is_local: bool = True
     is_public: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table or figure. function: `module:name`, from the collected data to the table, or to the figure and its points."""
+
+    name: str
+    title: str
+    function: str
+    caption: str
 
 
 @cache
