@@ -28,11 +28,13 @@ FIGURES = (
     ),
     Published(
         "final_loss_vs_bits",
-        "Final loss against bits",
-        "private_lora.publish.figures.losses:final_loss_vs_bits",
-        "Final evaluation loss against bits. Markers are means over seeds, whiskers reach from the lowest to the highest "
-        "seed, the line and band are float. Markers are shifted a little sideways so that they do not cover each other; a "
-        "cross at the top edge is a run that failed or diverged.",
+        "Loss gap by bits",
+        "private_lora.publish.figures.loss_gap:final_loss_vs_bits",
+        "Final evaluation loss over that of float with the same seed, less 100 %, by bits: means over the seeds that the panel "
+        "names, whiskers from the lowest to the highest seed. Open markers: the published curves (Llama-3.2-1B, orca-math) at "
+        "their last step, running mean of the training loss over float's, another model and quantity. The axis is linear "
+        "within 1 % and logarithmic beyond. Markers are moved a little sideways so that none covers another; a cross at the "
+        "top edge is a run that failed or diverged.",
     ),
     Published(
         "encrypted_minus_clear",
@@ -81,6 +83,16 @@ FIGURES = (
         "encryption plus decryption. Medians over the repeats, every backend of one batch size in one process. A panel for "
         "each model and machine, with each layer a call, and another with one call for layers that share an input (q, k, v; "
         "gate, up) where that was measured. Models that were measured at one batch size are in the table.",
+    ),
+    Published(
+        "equal_batch",
+        "Time and bytes at equal batch",
+        "private_lora.publish.figures.equal_batch:equal_batch",
+        "Products of one transformer block, forward and backward, for the same number of tokens, and ciphertext bytes per "
+        "token of the whole model, each machine by itself: the run in which most products were measured, all in one process. "
+        "Medians over the repeats; ratios are taken within each repeat, over the plaintext products of the same process. Pale: "
+        "the client's encryption plus decryption, and the way down. Hatched: ``glwe``, of which one row was measured, times "
+        "the tokens; it has no ratio, for that was another process. Plaintext bf16 rounds its answers.",
     ),
     Published(
         "full_step_operations",
