@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import NullFormatter
 
 from private_lora.costs.model import JOINT
 from private_lora.publish.figures.style import (
@@ -25,16 +26,15 @@ from private_lora.results.reader import Data
 from private_lora.specs.backends import BACKENDS
 
 COLOURS = BACKEND_COLOURS | PLAINTEXT_COLOURS
-FLOAT32, INT8, BF16 = "plaintext_float32", "plaintext_int8", "plaintext_bf16"
-# Under every encrypted product stand its ratios over these, where they were measured.
-BESIDE = {FLOAT32: "float32", INT8: "int8", BF16: "bf16"}
+# At every encrypted product stand its ratios over these, where they were measured.
+BESIDE = {"float32": "float32", "float32_onednn": "oneDNN\nfloat32", "int8": "int8", "bf16": "bf16"}
 PROCESS = ["run_id", "machine", "device"]
 NOT_MEASURED = "////"  # hatch
 # Where a bar lies in its row, its thickness and opacity.
 SIDES = (("server", -0.2, 0.4, 1), ("client", 0.2, 0.4, 0.45))
 WAYS = (("up", *SIDES[0][1:]), ("down", *SIDES[1][1:]))
 ALONE = (("server", 0, 0.8, 1),)
-LETTER = 0.0165  # of the width of a panel
+LETTER = 0.028  # of the width of a panel
 
 
 def equal_batch(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -47,10 +47,12 @@ def equal_batch(data: Data) -> tuple[Figure, pd.DataFrame]:
     if not runs:
         return no_data()
     bars = [len(run) for run in runs]
-    figure, axes = panels(len(runs), 2, height=1.0 + 0.3 * max(bars), width_ratios=[3, 1.6], height_ratios=bars)
+    widths, height = [2.2, 2, 1.5], 1.1 + 0.34 * sum(bars) / len(bars)
+    figure, axes = panels(len(runs), 3, height=height, width_ratios=widths, height_ratios=bars)
     points, sizes = Points(), block_bytes(data)
-    for run, (left, right) in zip(runs, axes, strict=True):
+    for run, (left, middle, right) in zip(runs, axes, strict=True):
         _times(run, left, points)
+        _ratios(run, middle, points)
         _sizes(_sizes_of(sizes, run), right, points, run)
     say(figure, _finding(runs[0]))
     _legend(figure, runs)
@@ -108,12 +110,13 @@ def _times(run: pd.DataFrame, ax: Axes, points: Points) -> None:
         basis = _basis(line)
         for side, middle, thick, alpha in SIDES if is_encrypted(line["backend"]) else ALONE:
             seconds = 1e-3 * line[f"{side}_ms_per_token"] * tokens
-            text = f" {digits(seconds, 3)} s{_ratios(line, side)}"
+            text = f" {digits(seconds, 3)} s"
             ax.barh(place + middle, seconds, thick, alpha=alpha, **_style(line["backend"]))
             ax.text(seconds, place + middle, text, va="center", fontsize=8)
             points.add(panel, f"{_label(line)}, {side}", tokens, seconds, basis, run_ids=ids_of(line))
             drawn.append((seconds, len(text)))
     ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(*_limits(drawn))
     ax.set_yticks(range(len(run)), [_label(line) for _, line in run.iterrows()])
     ax.set_ylim(len(run) - 0.4, -0.6)
@@ -133,14 +136,31 @@ def _basis(line) -> str:
     return "extrapolated" if line["backend"] == GLWE else line["basis"]
 
 
-def _ratios(line, side: str) -> str:
-    """Over the plaintext products of the same process; glwe was not measured in it."""
-    if not is_encrypted(line["backend"]):
-        return ""
-    if line["backend"] == GLWE:
-        return ", one row x tokens"
-    found = {name: line[f"{side}_over_{name}_median"] for name in BESIDE.values()}
-    return "".join(f", {digits(ratio)} x {name}" for name, ratio in found.items() if np.isfinite(ratio))
+def _ratios(run: pd.DataFrame, ax: Axes, points: Points) -> None:
+    """Over the plaintext products of the same process, written beside the bars; glwe was not measured in it."""
+    first, tokens = run.iloc[0], _tokens(run)
+    panel = f"{first['model']}, {first['machine']}, {first['inputs']}: ratio"
+    columns = {name: label for name, label in BESIDE.items() if run[f"server_over_{name}_median"].notna().any()}
+    for place, (_, line) in enumerate(run.iterrows()):
+        if not is_encrypted(line["backend"]):
+            continue
+        if line["backend"] == GLWE:
+            ax.text(-0.4, place, "extrapolated: one row x tokens", va="center", fontsize=8)
+            continue
+        for side, middle, *_ in SIDES:
+            for column, name in enumerate(columns):
+                ratio = line[f"{side}_over_{name}_median"]
+                ax.text(column, place + middle, f"{digits(ratio)} x", va="center", ha="center", fontsize=8)
+                series = f"{_label(line)}, {side} over {name}"
+                points.add(panel, series, tokens, ratio, line["basis"], run_ids=ids_of(line))
+    # In the rows of the plaintext products, which have no ratio.
+    top = sum(not is_encrypted(name) for name in run["backend"])
+    for column, label in enumerate(columns.values()):
+        ax.text(column, top - 0.6, label, va="bottom", ha="center", fontsize=8, fontweight="bold")
+    ax.text(-0.4, 0, "ratio over plaintext,\nsame process:", va="center", fontsize=8)
+    ax.set_xlim(-0.5, max(len(columns), 3) - 0.5)
+    ax.set_ylim(len(run) - 0.4, -0.6)
+    ax.set_axis_off()
 
 
 def _sizes_of(sizes: pd.DataFrame, run: pd.DataFrame) -> list[pd.Series | None]:
@@ -175,8 +195,15 @@ def _finding(run: pd.DataFrame) -> str:
     """The server's time of each encrypted product over the plaintext ones of its process."""
     first = run.iloc[0]
     products = [line for _, line in run.iterrows() if is_encrypted(line["backend"]) and line["backend"] != GLWE]
-    told = [f"{_label(line)} {_ratios(line, 'server').removeprefix(', ')}" for line in products]
+    products = [line for line in products if not line["options"]] or products
+    told = [f"{_label(line)} {_over_plaintext(line)}" for line in products]
     return f"{first['model']}, {_tokens(run):,.0f} tokens on {first['machine']}: server's time of " + "; ".join(told)
+
+
+def _over_plaintext(line) -> str:
+    """Such as `0.69 x float32, 6.2 x int8`."""
+    found = {label.replace("\n", " "): line[f"server_over_{name}_median"] for name, label in BESIDE.items()}
+    return ", ".join(f"{digits(ratio)} x {label}" for label, ratio in found.items() if np.isfinite(ratio))
 
 
 def _legend(figure: Figure, runs: list[pd.DataFrame]) -> None:
