@@ -132,11 +132,12 @@ FIGURES = (
     Published(
         "step_time_by_bandwidth",
         "Time of a step by bandwidth, predicted",
-        "private_lora.publish.figures.cost:step_time_by_bandwidth",
-        "Predicted time of a training step, of the model named above the panels, against the bandwidth of the client's link, "
-        "on logarithmic axes, for the smallest and the largest latency of the configuration; beside it the plaintext step at "
-        "the client, which needs no network. Squares: the bandwidth at which the network takes as long as client and worker "
-        "together. Circles: that from which on the private step is no slower than the plaintext one; a scheme without a "
-        "circle never is, with one worker. *joint*: one call for layers that share an input; *apart*: each layer a call.",
+        "private_lora.publish.figures.bandwidth:step_time_by_bandwidth",
+        "Predicted time of a training step against the bandwidth of the client's link, on logarithmic axes, for up to four "
+        "batches and the smallest latency of the configuration; beside it the plaintext float32 step at the client, which "
+        "needs no network. Squares: the bandwidth at which the network takes as long as client and worker together. Circles: "
+        "that from which on the private step is no slower than the plaintext one; a scheme without a circle never is, with "
+        "one worker. *joint*: one call for layers that share an input; *apart*: each layer a call. Dashed: products "
+        "extrapolated, ``glwe`` from one row.",
     ),
 )

@@ -16,14 +16,15 @@ from private_lora.publish.figures.style import (
     PLAINTEXT_COLOURS,
     Points,
     digits,
+    is_encrypted,
     no_data,
     panels,
+    ratio,
     say,
 )
 from private_lora.publish.tables.block import GLWE, block_bytes, block_summary
 from private_lora.results.labels import CALLS, LABELS, ids_of, join_basis
 from private_lora.results.reader import Data
-from private_lora.specs.backends import BACKENDS
 
 COLOURS = BACKEND_COLOURS | PLAINTEXT_COLOURS
 # At every encrypted product stand its ratios over these, where they were measured.
@@ -75,11 +76,6 @@ def _runs(summary: pd.DataFrame) -> list[pd.DataFrame]:
     for run in sorted(runs, key=lambda run: (len(run), run["inputs"].iloc[0] == JOINT)):
         fullest[run["machine"].iloc[0], run["device"].iloc[0]] = run
     return sorted(fullest.values(), key=len, reverse=True)
-
-
-def is_encrypted(backend: str) -> bool:
-    """Whether what is measured under this name computes on ciphertexts."""
-    return backend in BACKENDS and BACKENDS[backend].encrypted
 
 
 def _with_glwe(run: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
@@ -149,10 +145,10 @@ def _ratios(run: pd.DataFrame, ax: Axes, points: Points) -> None:
             continue
         for side, middle, *_ in SIDES:
             for column, name in enumerate(columns):
-                ratio = line[f"{side}_over_{name}_median"]
-                ax.text(column, place + middle, f"{digits(ratio)} x", va="center", ha="center", fontsize=8)
+                over = line[f"{side}_over_{name}_median"]
+                ax.text(column, place + middle, f"{ratio(over)}", va="center", ha="center", fontsize=8)
                 series = f"{_label(line)}, {side} over {name}"
-                points.add(panel, series, tokens, ratio, line["basis"], run_ids=ids_of(line))
+                points.add(panel, series, tokens, over, line["basis"], run_ids=ids_of(line))
     # In the rows of the plaintext products, which have no ratio.
     top = sum(not is_encrypted(name) for name in run["backend"])
     for column, label in enumerate(columns.values()):
@@ -203,7 +199,7 @@ def _finding(run: pd.DataFrame) -> str:
 def _over_plaintext(line) -> str:
     """Such as `0.69 x float32, 6.2 x int8`."""
     found = {label.replace("\n", " "): line[f"server_over_{name}_median"] for name, label in BESIDE.items()}
-    return ", ".join(f"{digits(ratio)} x {label}" for label, ratio in found.items() if np.isfinite(ratio))
+    return ", ".join(f"{ratio(over)} {label}" for label, over in found.items() if np.isfinite(over))
 
 
 def _legend(figure: Figure, runs: list[pd.DataFrame]) -> None:

@@ -112,12 +112,22 @@ def say(figure: Figure, finding: str) -> None:
 
 def wrapped(text: str, columns: int = 1) -> str:
     """A title on as many lines as it needs in a panel that is one of so many in a row."""
-    return textwrap.fill(text, int(14 * (WIDTH / columns - 0.6)), break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(text, int(16 * (WIDTH / columns - 0.6)), break_on_hyphens=False, break_long_words=False)
+
+
+def is_encrypted(backend: str) -> bool:
+    """Whether what is measured under this name computes on ciphertexts."""
+    return backend in BACKENDS and BACKENDS[backend].encrypted
 
 
 def digits(number: float, count: int = 2) -> str:
     """A number of so many digits, never as a power of ten: `0.69`, `13,000`."""
     return f"{float(f'{number:.{count}g}'):,.12g}"
+
+
+def ratio(number: float) -> str:
+    """Such as `0.69×`, `6.20×` or `85,000×`."""
+    return f"{number:.2f}×" if number < 10 else f"{digits(number)}×"
 
 
 def percent(gap: float) -> str:
