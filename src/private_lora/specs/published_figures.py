@@ -12,11 +12,12 @@ FIGURES = (
         "knowledge",
         "Questions answered by training step",
         "private_lora.publish.figures.knowledge:knowledge",
-        "Share of unseen questions answered to the last token, by training step, with 95 % Wilson intervals, and the "
-        "training loss of the same runs, rehearsed text included, as the mean of the last steps (how many stands at the "
-        "axis). The seed that was run under encryption is drawn strong, the other seeds of the clear runs pale. Circles: "
-        "every remote product encrypted; crosses: through workers as well. Both lie on the line of the exact integers, "
-        "because they have the very same numbers. *guessing*: knows the form of answers and no facts.",
+        "Share of unseen questions answered to the last token, by training step, with 95 % Wilson intervals, and under it, on "
+        "the same axis, the training loss of the same runs, rehearsed text included, as the mean of the last steps (how many "
+        "stands at the axis); a column for every data set. The seed that was run under encryption is drawn strong, the other "
+        "seeds of the clear runs pale. Circles: every remote product encrypted; crosses: through workers as well. Both lie on "
+        "the line of the exact integers, because they have the very same numbers. *guessing*: knows the form of answers and "
+        "no facts.",
     ),
     Published(
         "loss_curves",
@@ -57,8 +58,9 @@ FIGURES = (
         "Loss under packed encryption",
         "private_lora.publish.figures.packed:packed_loss",
         "Left: training loss of float, of the exact integers, and of the run whose remote products were all encrypted "
-        "(circles, every fourth step). Right: distance of the loss from the integer run's for the approximate mode by size of "
-        "the modulus, and for its simulation. On a logarithmic axis the exact mode has no curve: its distance is zero.",
+        "(circles, every fourth step). Right: distance of the loss from the integer run's for the approximate mode and, "
+        "dotted, for its simulation, with a marker for each size of the modulus. On a logarithmic axis the exact mode has no "
+        "curve: its distance is zero.",
     ),
     Published(
         "time_by_operation",
@@ -82,7 +84,7 @@ FIGURES = (
         "logarithmic axes: the plaintext products (bf16 rounds its answers), the server's encrypted product, and the client's "
         "encryption plus decryption. Medians over the repeats, every backend of one batch size in one process. A panel for "
         "each model and machine, with each layer a call, and another with one call for layers that share an input (q, k, v; "
-        "gate, up) where that was measured. Models that were measured at one batch size are in the table.",
+        "gate, up) where that was measured. What was measured at one batch size is in the table and in *equal_batch*.",
     ),
     Published(
         "equal_batch",

@@ -160,4 +160,4 @@ def _beside(runs: pd.DataFrame, run: pd.Series) -> str:
     """What float answers after the same steps."""
     found = runs[(runs["backend"] == "float") & (runs["seed"] == run["seed"])] if run["backend"] != "float" else runs[:0]
     share = 100 * evaluated(found.iloc[0], "exact_match", True) if len(found) else np.nan
-    return f"; float: {share:.3g} %" if np.isfinite(share) else ""
+    return f"; float {share:.3g} %" if np.isfinite(share) else ""

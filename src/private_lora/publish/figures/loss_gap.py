@@ -45,7 +45,9 @@ def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
     runs = final_runs(data)
     runs = runs[(runs["stage"] == "sweep") & (runs["quantizer"] != "float")]
     runs = runs.assign(gap=100 * (runs["ratio_to_float"] - 1))
-    shown = {name: chosen for name, chosen in studies_of(runs).items() if chosen["gap"].notna().any()}
+    # A run that failed has no gap, and is shown all the same.
+    told = runs["gap"].notna() | (runs["status"] != OK)
+    shown = studies_of(runs[told]) if told.any() else {}
     if not shown:
         return no_data()
     figure, axes = panel_each(len(shown), 3, height=3.6, sharey=True)
@@ -56,7 +58,7 @@ def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
         _axes(ax, chosen, published)
         ax.set_title(wrapped(f"{study_name(chosen)}, {_seeds(chosen)}", len(axes)), loc="left")
     axes[0].set_ylabel("final loss, gap to float's")
-    say(figure, _finding(next(iter(shown.values())), published))
+    say(figure, _finding(pd.concat(shown.values()), published))
     legend_below(figure, axes, columns=4)
     return figure, points.frame()
 
@@ -129,8 +131,12 @@ def _axes(ax: Axes, runs: pd.DataFrame, published: pd.DataFrame) -> None:
 
 def _finding(runs: pd.DataFrame, published: pd.DataFrame) -> str:
     """At the fewest bits at which the default pair is within a percent of float: the gaps of all pairs, and those published."""
-    gaps = runs[runs["backend"] == "integer"].groupby(["quantizer", BITS])["gap"].mean().dropna()
-    gaps = gaps if len(gaps) else runs.groupby(["quantizer", BITS])["gap"].mean().dropna()
+    known = runs[runs["gap"].notna()]
+    if not len(known):
+        return "No quantized run ended with a loss to compare with float's"
+    of_integer = known[known["backend"] == "integer"]
+    runs = (of_integer if len(of_integer) else known).pipe(lambda found: found[found["model"] == found["model"].iloc[0]])
+    gaps = runs.groupby(["quantizer", BITS])["gap"].mean()
     pairs = gaps.index.get_level_values(0)
     pair = DEFAULT_PAIR if DEFAULT_PAIR in pairs else pairs[0]
     ours = gaps[pair]

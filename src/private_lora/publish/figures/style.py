@@ -112,7 +112,7 @@ def say(figure: Figure, finding: str) -> None:
 
 def wrapped(text: str, columns: int = 1) -> str:
     """A title on as many lines as it needs in a panel that is one of so many in a row."""
-    return textwrap.fill(text, int(16 * (WIDTH / columns - 0.6)), break_on_hyphens=False, break_long_words=False)
+    return textwrap.fill(text, int(14.5 * (WIDTH / columns - 0.6)), break_on_hyphens=False, break_long_words=False)
 
 
 def is_encrypted(backend: str) -> bool:
