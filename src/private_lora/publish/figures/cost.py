@@ -102,7 +102,8 @@ def step_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
         ax.set_title(_named(f"{model}: one training step, client and one worker, without a network", machine), loc="left")
         ax.set_ylabel("time of a step (s)")
     axes[-1].set_xlabel("tokens per batch")
-    say(figure, _predicted_finding(lines[lines["machine"] == machines[0]], step_tokens(data.costs)))
+    first = (frame[frame["machine"] == machines[0]] for frame in (lines, steps))
+    say(figure, _predicted_finding(*first, step_tokens(data.costs)))
     legend_below(figure, axes, columns=3)
     return figure, points.frame()
 
@@ -122,16 +123,22 @@ def _step_panel(lines: pd.DataFrame, steps: pd.DataFrame, ax: Axes, points: Poin
     _by_tokens(ax, pd.concat([lines["tokens"], steps["tokens"]]))
 
 
-def _predicted_finding(lines: pd.DataFrame, tokens: float) -> str:
-    """Times of the encrypted steps of a batch, over the plaintext one's."""
+def _predicted_finding(lines: pd.DataFrame, steps: pd.DataFrame, tokens: float) -> str:
+    """Predicted seconds of a batch by scheme, and those of whole steps that were measured at it."""
     first = lines[lines["tokens"] == tokens]
     first = first if len(first) else lines[lines["tokens"] == lines["tokens"].max()]
-    seconds = (first["client_time_s"] + first["server_time_s"]).groupby(first["backend"]).min()
-    text = f"{first['model'].iloc[0]}, {first['tokens'].iloc[0]:,.0f} tokens: predicted time of a step"
-    if PLAIN not in seconds:
-        return text
-    ratios = ", ".join(f"{ratio(s / seconds[PLAIN])} with {name}" for name, s in seconds.items() if name != PLAIN)
-    return f"{text} over plaintext float32's, without a network: {ratios}"
+    tokens = first["tokens"].iloc[0]
+    predicted = (first["client_time_s"] + first["server_time_s"]).groupby(first["backend"], sort=False).min()
+    text = f"{first['model'].iloc[0]}, {tokens:,.0f} tokens, without a network: predicted {_told(predicted)}"
+    whole = steps[steps["tokens"] == tokens]
+    measured = whole.groupby("backend", sort=False)["step_time_s_median"].min()
+    return text + (f"; measured {_told(measured)}" if len(measured) else "")
+
+
+def _told(seconds: pd.Series) -> str:
+    """Such as `packed 196 s, integer 57 s`, the longest first."""
+    ordered = seconds.dropna().sort_values(ascending=False)
+    return ", ".join(f"{name.replace('_float32', ' float32')} {digits(value, 3)} s" for name, value in ordered.items())
 
 
 def full_step_operations(data: Data) -> tuple[Figure, pd.DataFrame]:

@@ -107,7 +107,7 @@ def no_data() -> tuple[Figure, pd.DataFrame]:
 
 def say(figure: Figure, finding: str) -> None:
     """Write what the data show, in a sentence, over all panels."""
-    figure.suptitle(textwrap.fill(finding, 90), x=0.01, ha="left", fontsize=10, fontweight="bold")
+    figure.suptitle(textwrap.fill(finding, 90, break_on_hyphens=False), x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 
 def wrapped(text: str, columns: int = 1) -> str:
