@@ -12,6 +12,7 @@ from pathlib import Path
 from private_lora.cli import generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
+from private_lora.cli.live import add_live, check_live, listeners_of
 from private_lora.core.errors import UserError
 from private_lora.specs.run import RunSpec
 
@@ -51,12 +52,13 @@ def _add_finetune(parser) -> None:
     add_specs(parser, "RunSpec, which other flags override", required=False)
     parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
     add_fields(parser, RunSpec)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_live(parser)
     network.add_workers(parser)
     parser.set_defaults(handler=_finetune)
 
 
 def _finetune(args) -> int:
+    check_live(args)
     if args.runs:
         return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args), TRAINING_IMPORTS)
     values = json.loads(only_spec(args)) if args.spec else {}
@@ -73,11 +75,12 @@ def _finetune_one(spec, out: Path, args) -> bool:
     from private_lora.data.load import validate_data
 
     validate_data(spec.data, spec.data_options)
+    listeners = listeners_of(args, spec.run_id, out)
     place = network.place_of(args)
     from private_lora.training.run import finetune
 
     try:
-        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", progress=not args.quiet, place=place)
+        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", place, listeners)
     finally:
         if place is not None:
             place.close()

@@ -27,7 +27,7 @@ from private_lora.specs.split import SplitSpec
 NAME = PACKAGE.name
 AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec
 # They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
-# fingerprint below: a backend's basis, and how a run's quantizers are described.
+# fingerprint below: a backend's basis, and how a run's quantizers are described. Whoever is told of a run changes none of it.
 DESCRIPTIONS = (
     "backends",
     "colours",
@@ -41,7 +41,13 @@ DESCRIPTIONS = (
 )
 NOT_NUMBERS = frozenset(
     f"{NAME}.{module}"
-    for module in (*(f"specs.{name}" for name in DESCRIPTIONS), "core.errors", "core.paths", "results.provenance")
+    for module in (
+        *(f"specs.{name}" for name in DESCRIPTIONS),
+        "core.errors",
+        "core.paths",
+        "results.provenance",
+        "training.live",
+    )
 )
 
 # What a run goes through, by its kind; a backend and a data source are imported by name and come on top. A run through workers

@@ -49,7 +49,7 @@ def run(make_spec):
 def test_a_run_through_workers_is_recorded_with_what_it_sent(run, tmp_path):
     before = set(psutil.Process().children(recursive=True))
     for name, workers in (("local", []), ("remote", ["0", "1"])):
-        assert run_on_loopback(loopback_spec(run, workers=workers), tmp_path / name / "records.csv", tmp_path, progress=False)
+        assert run_on_loopback(loopback_spec(run, workers=workers), tmp_path / name / "records.csv", tmp_path)
     local, remote = (rows_of(tmp_path / name / "records.csv") for name in ("local", "remote"))
     assert losses(remote) == losses(local)
     assert value(remote, "round_trips") == value(remote, "remote_matmuls") == value(local, "remote_matmuls")
@@ -69,7 +69,7 @@ def test_a_run_through_workers_is_recorded_with_what_it_sent(run, tmp_path):
 
 def test_a_worker_that_does_not_start_is_an_error_that_names_its_log(run, tmp_path):
     with pytest.raises(UserError, match="ended before it listened, its log is in"):
-        run_on_loopback(loopback_spec(run, workers=["7"]), tmp_path / "run" / "records.csv", tmp_path, progress=False)
+        run_on_loopback(loopback_spec(run, workers=["7"]), tmp_path / "run" / "records.csv", tmp_path)
     assert "there is no block 7" in (tmp_path / "run" / "worker-0.log").read_text()
 
 

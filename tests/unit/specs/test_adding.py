@@ -137,7 +137,7 @@ def test_a_quantizer_is_a_function_and_an_entry(tmp_path, monkeypatch):
     found = {}
     for name in ("half_of_each_row", "dynamic_per_token"):
         spec = RunSpec(run_id=name, activation_quantizer=name, **fields)
-        assert finetune(spec, tmp_path / name / "records.csv", tmp_path / "checkpoints", progress=False)
+        assert finetune(spec, tmp_path / name / "records.csv", tmp_path / "checkpoints")
         found[name] = losses(tmp_path / name / "records.csv")
     assert len(found["half_of_each_row"]) == len(found["dynamic_per_token"]) > 0
     assert found["half_of_each_row"] != found["dynamic_per_token"]
