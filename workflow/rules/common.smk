@@ -3,14 +3,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from private_lora.study.config import study_of
-from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
 from private_lora.core.errors import UserError
-from private_lora.study import jobs, progress
-from private_lora.specs.stages import FINE_TUNING
-from private_lora.study.grid import relative
 
 try:
+    # Here already what other packages add is read, and refused if it cannot be used.
+    from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
+    from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
+    from private_lora.specs.stages import FINE_TUNING
+    from private_lora.study import jobs, progress
+    from private_lora.study.config import study_of
+    from private_lora.study.grid import relative
+
     STUDY = study_of(config)
 except UserError as error:
     # Not a WorkflowError: the mistake is in the configuration, and file and line of this rule would only distract.
@@ -88,9 +91,17 @@ def code(*modules):
     return relative(source_files(frozenset(modules)))
 
 
+def published_code():
+    """Source files of what makes this study's tables and figures, of other packages too."""
+    entries = [PUBLISHED_TABLES[name] for name in TABLES] + [PUBLISHED_FIGURES[name] for name in FIGURES]
+    modules = {entry.function.split(":")[0].removeprefix("private_lora.") for entry in entries}
+    return code("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish", *modules)
+
+
 def described(path, kind, name):
-    """An entry of the report, with its caption."""
-    caption = f"../report/{kind}_{name}.rst"
+    """An entry of the report, with its caption, if it is not of another package."""
+    file = f"report/{kind}_{name}.rst"
+    caption = f"../{file}" if Path("workflow", file).is_file() else None
     return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from private_lora.core.names import load_object
-from private_lora.specs.published import Published
+from private_lora.specs.descriptors import Published
 
 
 class Functions(Mapping):

@@ -7,19 +7,7 @@ time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import entry_points
-
-
-@dataclass(frozen=True)
-class Published:
-    """A table or figure. function: `module:name`, from the collected data to the table, or to the figure and its points."""
-
-    name: str
-    title: str
-    function: str
-    caption: str
-
+from private_lora.specs.descriptors import Published, by_name
 
 # In the order in which they are published.
 _TABLES = (
@@ -330,12 +318,8 @@ _FIGURES = (
 )
 
 
-def _by_name(ours: tuple[Published, ...], group: str) -> dict[str, Published]:
-    return {entry.name: entry for entry in (*ours, *(point.load() for point in entry_points(group=group)))}
-
-
-PUBLISHED_TABLES = _by_name(_TABLES, "private_lora.tables")
-PUBLISHED_FIGURES = _by_name(_FIGURES, "private_lora.figures")
+PUBLISHED_TABLES = by_name(_TABLES, "private_lora.tables", Published)
+PUBLISHED_FIGURES = by_name(_FIGURES, "private_lora.figures", Published)
 
 
 def chosen(known: dict[str, Published], names: str | list[str]) -> tuple[str, ...]:

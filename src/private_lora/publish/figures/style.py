@@ -24,8 +24,8 @@ from private_lora.specs.quantizers import NO_PAIR, PAIRS
 BLACK, ORANGE, SKY, GREEN = colours.BLACK, colours.ORANGE, colours.SKY, colours.GREEN
 BLUE, VERMILLION, PURPLE, GREY = colours.BLUE, colours.VERMILLION, colours.PURPLE, colours.GREY
 
-PAIR_COLOURS = {pair.short: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
-PAIR_MARKERS = {pair.short: pair.marker for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+PAIR_COLOURS = {pair.name: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+PAIR_MARKERS = {pair.name: pair.marker for pair in PAIRS.values() if pair.marker}
 BACKEND_COLOURS = {name: backend.colour for name, backend in BACKENDS.items()}
 PLAINTEXT_COLOURS = {name: product.colour for name, product in PLAINTEXT.items()}
 BITS_STYLES = {
