@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from private_lora.publish.figures.style import (
+    BACKEND_COLOURS,
     BITS_STYLES,
     GREY,
     PAIR_COLOURS,
@@ -26,10 +27,12 @@ from private_lora.publish.figures.style import (
     study_name,
 )
 from private_lora.publish.tables.convergence import final_runs
-from private_lora.results.labels import PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
+from private_lora.results.labels import LABELS, PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK, rows_of, series_of
 from private_lora.specs.models import BUILT_IN_MODELS
+
+KIND = ["quantizer", "backend"]  # of a line of `final_loss_vs_bits`
 
 
 def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -152,22 +155,27 @@ def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, study: str) -> Non
         ids = ids_of(finite[finite["quantizer"] == "float"])
         points.add(study, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max(), ids)
     quantized = runs[runs["quantizer"] != "float"]
-    pairs = in_order(quantized.drop_duplicates("quantizer"), ["quantizer"])["quantizer"]
-    for i, pair in enumerate(pairs):
-        _loss_line(quantized[quantized["quantizer"] == pair], pair, (i - 1) * 0.12, ax, points, study)
+    for i, (_, kind) in enumerate(in_order(quantized, ["quantizer", "backend"]).drop_duplicates(KIND).iterrows()):
+        _loss_line(quantized[(quantized[KIND] == kind[KIND]).all(axis=1)], kind, (i - 1) * 0.12, ax, points, study)
     ax.set_xticks(sorted(set(quantized["activation_bits"])))
     log_y(ax)
     return None
 
 
-def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Points, study: str) -> None:
-    """One pair's line; shifted a little so that spreads do not hide each other. A failed run is a cross."""
+def _loss_line(runs: pd.DataFrame, kind: pd.Series, shift: float, ax: Axes, points: Points, study: str) -> None:
+    """The line of a pair under a backend; shifted a little so that spreads do not hide each other. A failed run is a cross.
+
+    Of `integer` the pair's name and colour stand alone; another backend adds its name and takes its colour.
+    """
+    pair, backend = kind[KIND]
+    name = pair if backend == "integer" else f"{pair}, {LABELS.get(backend, backend)}"
+    colour = PAIR_COLOURS.get(pair, GREY) if backend == "integer" else BACKEND_COLOURS.get(backend, GREY)
     losses = runs[np.isfinite(runs["final_loss"])].groupby("activation_bits")["final_loss"]
     low, mean, high = (losses.agg(how).to_numpy() for how in ("min", "mean", "max"))
     bits = np.array(list(losses.groups))
-    style = {"color": PAIR_COLOURS.get(pair, GREY), "marker": PAIR_MARKERS.get(pair, "v"), "markersize": 5}
-    ax.errorbar(bits + shift, mean, yerr=[mean - low, high - mean], capsize=3, label=pair, **style)
-    points.add(study, pair, bits, mean, join_basis(runs["basis"]), low, high, ids_of(runs))
+    style = {"color": colour, "marker": PAIR_MARKERS.get(pair, "v"), "markersize": 5}
+    ax.errorbar(bits + shift, mean, yerr=[mean - low, high - mean], capsize=3, label=name, **style)
+    points.add(study, name, bits, mean, join_basis(runs["basis"]), low, high, ids_of(runs))
     bad = runs[~np.isfinite(runs["final_loss"]) | (runs["status"] != OK)]
     for failed_bits, group in bad.groupby("activation_bits"):
         # At the top edge, whatever the scale: a run without a loss has no height.
@@ -180,5 +188,5 @@ def _loss_line(runs: pd.DataFrame, pair: str, shift: float, ax: Axes, points: Po
         }
         label = "failed or diverged (any colour)"
         ax.plot([failed_bits + shift], [0.97], transform=ax.get_xaxis_transform(), label=label, **cross)
-        series = f"{pair}: {', '.join(sorted(set(group['status'])))}"
+        series = f"{name}: {', '.join(sorted(set(group['status'])))}"
         points.add(study, series, failed_bits, np.nan, join_basis(group["basis"]), run_ids=ids_of(group))
