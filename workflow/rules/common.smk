@@ -7,7 +7,7 @@ from private_lora.core.errors import UserError
 
 try:
     # Here already what other packages add is read, and refused if it cannot be used.
-    from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
+    from private_lora.results.fingerprints import code_fingerprint, fingerprint, publishing_files, source_files
     from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
     from private_lora.specs.stages import FINE_TUNING
     from private_lora.study import jobs, progress
@@ -15,6 +15,10 @@ try:
     from private_lora.study.grid import relative
 
     STUDY = study_of(config)
+    # Code that another package names and does not have is missed now, and not in a job.
+    CODE = {spec.run_id: fingerprint(spec) for spec in (*STUDY.runs.values(), *STUDY.measurements)}
+    ENTRIES = [PUBLISHED_TABLES[name] for name in STUDY.tables] + [PUBLISHED_FIGURES[name] for name in STUDY.figures]
+    PUBLISHING = relative(publishing_files(ENTRIES))
 except UserError as error:
     # Not a WorkflowError: the mistake is in the configuration, and file and line of this rule would only distract.
     sys.exit(f"Error: {error}")
@@ -78,24 +82,12 @@ def specs_of(wildcards):
 
 def code_of(wildcards):
     """Fingerprints of the code that the runs of a job go through."""
-    return sorted({fingerprint(spec) for spec in batch_of(wildcards).specs})
+    return sorted({CODE[spec.run_id] for spec in batch_of(wildcards).specs})
 
 
 def memory_of(wildcards):
     """Megabytes to reserve for a job."""
     return max(STUDY.memory_of(spec) for spec in batch_of(wildcards).specs)
-
-
-def code(*modules):
-    """Source files of modules of ours and of what they import."""
-    return relative(source_files(frozenset(modules)))
-
-
-def published_code():
-    """Source files of what makes this study's tables and figures, of other packages too."""
-    entries = [PUBLISHED_TABLES[name] for name in TABLES] + [PUBLISHED_FIGURES[name] for name in FIGURES]
-    modules = {entry.function.split(":")[0].removeprefix("private_lora.") for entry in entries}
-    return code("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish", *modules)
 
 
 def described(path, kind, name):

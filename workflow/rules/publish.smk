@@ -11,7 +11,7 @@ rule publish:
         **{kind: records(kind) for kind in KINDS},
         **{f"{kind}_beside": beside(kind) for kind in KINDS},
         reference=[f"{REFERENCE}/{name}" for name in NEEDED],
-        code=published_code(),
+        code=PUBLISHING,
     output:
         *MADE,
         *[f"{path}.{suffix}" for path in TABLES.values() for suffix in ("csv", "md", "tex")],

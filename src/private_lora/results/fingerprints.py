@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from private_lora.core.paths import PACKAGE
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
-from private_lora.specs.descriptors import BackendDescriptor, QuantizerDescriptor
+from private_lora.specs.descriptors import BackendDescriptor, Published, QuantizerDescriptor
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -61,6 +62,7 @@ ENTRY_POINTS = {
     LoopbackSpec: ("training.run", "bench.loopback", *WORKERS),
     GenerationSpec: ("bench.generation", *WORKERS),
 }
+PUBLISHING = ("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish")
 
 
 def fingerprint(spec: AnySpec) -> str:
@@ -75,6 +77,11 @@ def files_behind(spec: AnySpec) -> list[Path]:
     return source_files(_modules(spec), NOT_NUMBERS)
 
 
+def publishing_files(entries: Iterable[Published]) -> list[Path]:
+    """Source files of what makes these tables and figures, and of what collects the records for them."""
+    return source_files(frozenset({*PUBLISHING, *(_module(entry.function) for entry in entries)}))
+
+
 def _modules(spec: AnySpec) -> frozenset[str]:
     """Where the code of a spec begins: its command's, its backends', its data source's, its quantizers'."""
     run = run_of(spec)
@@ -83,7 +90,12 @@ def _modules(spec: AnySpec) -> frozenset[str]:
         paths += [quantizer.ranges for quantizer in _quantizers(run)]
     if isinstance(run, RunSpec):
         paths.append(DATASETS[run.data].module)
-    return frozenset(path.split(":")[0].removeprefix(f"{NAME}.") for path in paths) | set(ENTRY_POINTS[type(spec)])
+    return frozenset(map(_module, paths)) | set(ENTRY_POINTS[type(spec)])
+
+
+def _module(path: str) -> str:
+    """The module of `module:attribute`, or a module; of this package, by its path within."""
+    return path.split(":")[0].removeprefix(f"{NAME}.")
 
 
 def _backends(run: SplitSpec | LayerSpec | BlockSpec) -> list[BackendDescriptor]:
