@@ -4,6 +4,7 @@
 #   make test       tests, one of each kind;  make test-all: all of them, at length
 #   make lint       style of Python and Snakemake files, and which room may import which
 #   make exactness  10^8 values of `packed` against int64, in every bit-width pair
+#   make docs       numbers of README and docs from the recorded results, and the site results/site
 #   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
 #   make record MACHINE=name    keep this study's records under results/recorded/name
@@ -22,7 +23,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test test-all exactness lint certs lock record
+.PHONY: install reproduce smoke test test-all exactness lint docs certs lock record
 
 install: $(INSTALLED)
 
@@ -64,6 +65,10 @@ lint: install
 	$(BIN)/snakefmt --check -l 128 Snakefile workflow
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/architecture/test_snakemake_lint.py
+
+docs: install
+	$(BIN)/snakemake --cores $(CORES) --configfile config/recorded.yaml
+	$(BIN)/python -m private_lora docs --results results/recorded-published --site results/site
 
 certs: install
 	$(BIN)/python -m private_lora certs --out certificates

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from private_lora.cli import generate, network, publish, trace
+from private_lora.cli import docs, generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.cli.live import add_live, check_live, listeners_of
@@ -38,6 +38,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     trace.add_trace(commands.add_parser("trace", help="what made a row of a table, or a run: command, commit, machine"))
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
+    docs.add_docs(commands.add_parser("docs", help="pages whose numbers are cells of the published tables, and their site"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     _add_schema(commands.add_parser("schema", help="write the JSON Schema of configurations and specs"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
