@@ -35,6 +35,9 @@ RUN_METRICS = (
     "remote_matmuls",
     "encrypted_matmuls",
     "peak_memory_bytes",
+    "hint_bytes",
+    "hint_time_s",
+    "offline_time_s",
     "security_bits",
 )
 RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "options", "device", "machine", "bits", "seed", "status"]

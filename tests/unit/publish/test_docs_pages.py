@@ -12,6 +12,7 @@ from private_lora.publish.docs.pages import Pages, write_pages
 from private_lora.publish.docs.prose import numbers_in
 from private_lora.publish.docs.sources import HEADING
 from private_lora.publish.docs.tables import Tables
+from private_lora.publish.docs.wrap import wrap
 
 RUN = "knowledge_smollm2_float_seed0"
 SPEED = f"""model,backend,bits,tokens,step_time_s_median,upload_bytes_per_token,note,run_ids
@@ -123,7 +124,9 @@ def test_a_page_ends_with_the_records_of_its_cells(rendered):
 
 def test_published_values_name_their_source(rendered):
     call = 'reference("value", ".2f s", metric="matmul_time_s", configuration="64 rows, 2048x512, server, NVIDIA T4")'
-    assert "branch benchmark csv, extensions 0.1.7, median of 30 (certain)" in rendered(f"{{{{ {call} }}}}\n")
+    assert "paper_values.csv`: branch benchmark csv, extensions 0.1.7, median of 30; certain)" in rendered(
+        f"{{{{ {call} }}}}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,3 +170,25 @@ def test_only_what_is_not_current_is_written(tmp_path, monkeypatch):
 
 def test_without_a_format_three_digits_and_the_unit():
     assert [shown(value, unit="s") for value in (0.12345, 12.345, 12345.6)] == ["0.123 s", "12.3 s", "12,346 s"]
+
+
+def test_prose_is_filled_and_all_else_left():
+    long, short = " ".join(["word"] * 40), "a\nb"
+    kept = [
+        "# A\nheading",
+        "| a |\n|---|\n| b |",
+        "```\na\n\n- b\nc\n```",
+        '<p align="center"><img src="a"\nalt="b"></p>',
+        "1. a\n2. b\n   c",
+    ]
+    text = "\n\n".join([short, *kept, f"- {short}\n- {long}", long])
+    wrapped = wrap(text)
+    assert wrapped.split() == text.split() and wrap(wrapped) == wrapped
+    assert wrapped.startswith("a b\n\n") and all(block in wrapped for block in kept)
+    assert max(map(len, wrapped.splitlines())) <= 128 and "\n- a b\n- word" in wrapped and "\n  word" in wrapped
+
+
+def test_no_filled_line_begins_with_a_mark():
+    for mark in ("-", "1.", "#", "|", ">"):
+        text = " ".join(["word"] * 25 + ["wor", mark, "word"])
+        assert wrap(text) == text

@@ -27,9 +27,11 @@ class Sourced(str):
     """A text that may stand in a page with the numbers in it: they come from a record, a file or the code."""
 
 
-def unit_of(column: str) -> str:
-    """The unit that a column's name says, or nothing."""
-    return next((IN_NAMES[word] for word in column.split("_") if word in IN_NAMES), "")
+def unit_of(column: str, of_row: str = "") -> str:
+    """The unit that a column's name says, or else the row's own; a ratio has none."""
+    words = column.split("_")
+    named = next((IN_NAMES[word] for word in words if word in IN_NAMES), "")
+    return named or ("" if "over" in words or "ratio" in words else of_row)
 
 
 def shown(value: str | float, show: str = "", unit: str = "") -> Sourced:

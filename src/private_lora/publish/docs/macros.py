@@ -51,7 +51,7 @@ class Macros:
         if row[column] is None:
             raise UserError(f"table {row.table}, row {row.number}: {column} is empty")
         self.cells[row, column] = None
-        return shown(row[column], show, unit_of(column))
+        return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
 
     def table(self, table: str, columns: Mapping[str, str | tuple], **where) -> Sourced:
         """Rows that agree as a Markdown table. columns: by heading, a column's name, or that and how it is shown."""
@@ -103,7 +103,7 @@ class Macros:
         self._remember(where)
         row = only(select(read_rows(REFERENCE / file, file), where), file, where)
         self.published[row] = None
-        return shown(row[column], show, row.values.get("unit", ""))
+        return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
 
     def stated(self, value: str, reason: str) -> Sourced:
         """A target or a definition. reason: why there can be no record of it."""

@@ -14,6 +14,7 @@ from private_lora.publish.docs.macros import IMAGES, Macros
 from private_lora.publish.docs.prose import has_number, numbers_in
 from private_lora.publish.docs.sources import Sources
 from private_lora.publish.docs.tables import Tables
+from private_lora.publish.docs.wrap import wrap
 
 TEMPLATES = ROOT / "docs" / "templates"
 # Pages that leave it to another one to say where their numbers come from, because they must stay short.
@@ -50,7 +51,7 @@ class Pages:
         except (UserError, TemplateError) as error:
             line = f", line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
             raise UserError(f"template of {path}{line}: {error}") from None
-        return NOTE.format(path) + text.rstrip("\n") + "\n"
+        return NOTE.format(path) + wrap(text.rstrip("\n")) + "\n"
 
     def _section(self, path: Path) -> str:
         """Where the numbers come from: of the page, and of pages that leave it to this one."""

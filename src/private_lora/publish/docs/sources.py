@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -23,18 +23,11 @@ class Sources:
         content = yaml.safe_load(config.read_text())
         self._directories = [content["recorded"], *content.get("beside", ())]
 
-    @cached_property
-    def _sidecars(self) -> list[tuple[str, dict[str, dict]]]:
-        return [(directory, read_sidecars(ROOT / directory / "sidecars.jsonl")) for directory in self._directories]
-
     def section(self, rows: Iterable[Row], published: Iterable[Row] = ()) -> str:
         """The end of a page, in Markdown."""
         lines = [f"| {' | '.join(cells)} |" for cells in self._lines(rows)]
         head = ["| tables | records | machine | commit | date |", "|---|---|---|---|---|"] if lines else []
-        notes = [f"- {row['configuration']}: {row['source']} ({row['certainty']})" for row in published]
-        if notes:
-            notes = ["", "Published values, from `resources/reference/paper_values.csv`:", "", *notes]
-        return "\n".join([f"## {HEADING}", "", *head, *lines, *notes]).strip() + "\n"
+        return "\n".join([f"## {HEADING}", "", *head, *lines, *_published(published)]).strip() + "\n"
 
     def _lines(self, rows: Iterable[Row]) -> list[tuple[str, ...]]:
         """One for each machine and commit of a directory of records, with the tables whose cells came from there."""
@@ -54,10 +47,26 @@ class Sources:
 
     def _of(self, run_id: str, machine: str | None) -> list[tuple[str, dict]]:
         """Directories and sidecars of a run; where several machines ran it, those of the machine that the row names."""
-        found = [(directory, sidecars[run_id]) for directory, sidecars in self._sidecars if run_id in sidecars]
+        known = [(directory, _sidecars(directory)) for directory in self._directories]
+        found = [(directory, sidecars[run_id]) for directory, sidecars in known if run_id in sidecars]
         if len(found) < 2 or not machine:
             return found
         return [(directory, sidecar) for directory, sidecar in found if _machine(sidecar["environment"]) == machine]
+
+
+@cache
+def _sidecars(directory: str) -> dict[str, dict]:
+    return read_sidecars(ROOT / directory / "sidecars.jsonl")
+
+
+def _published(rows: Iterable[Row]) -> list[str]:
+    """What was published, by file, source and certainty."""
+    settings: dict[str, list[str]] = {}
+    for row in rows:
+        source = f"(`resources/reference/{row.table}`: {row['source']}; {row['certainty']})"
+        settings.setdefault(source, []).append(str(row["configuration"]))
+    lines = [f"- {'; '.join(dict.fromkeys(names))} {source}" for source, names in settings.items()]
+    return ["", "Published values:", "", *lines] if lines else []
 
 
 def _machine(environment: dict) -> str:
