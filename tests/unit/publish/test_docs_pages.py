@@ -54,6 +54,7 @@ def body(page: str) -> str:
         ('cell("speed", "tokens", ",.0f", model="mini")', "2,048"),
         ('cell("speed", "tokens", bits=None)', "512"),
         ('chosen(2048, ",.0f tokens") }}{{ cell("speed", "model", tokens=2048)', "2,048 tokensmini"),
+        ('spec(rows("speed", backend="float")[0], "data_options.people")', "32"),
         ('config("training.batch_size", file="config/studies/paper.yaml")', "4"),
         ('code("crypto.parameters:ERROR_STD")', "3.2"),
         (
@@ -84,6 +85,8 @@ def test_values(rendered, call, text):
         ('"99 %"', "comes from nowhere"),
         ('"9" ~ "9 %"', "comes from nowhere"),
         ("chosen(7)", "no cell of this page is chosen by it"),
+        ('spec(rows("speed", model="mini")[0], "steps")', "no sidecar says what table speed, row 3, ran"),
+        ('spec(rows("speed", bits=None)[0], "stepps")', "has no stepps"),
         ('config("training.nothing")', "config/config.yaml has no training.nothing"),
         ('code("crypto.parameters:NOTHING")', "the code has no crypto.parameters:NOTHING"),
         ('stated("5", " ")', "needs a reason"),

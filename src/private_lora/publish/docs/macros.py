@@ -13,6 +13,7 @@ from private_lora.core.names import load_object
 from private_lora.core.paths import RESOURCES, ROOT
 from private_lora.publish.docs.formats import Sourced, shown, unit_of
 from private_lora.publish.docs.prose import has_number
+from private_lora.publish.docs.sources import Sources
 from private_lora.publish.docs.tables import Row, Tables, only, read_rows, select
 
 IMAGES = Path("docs/images")
@@ -23,18 +24,18 @@ DEFAULT_CONFIG = "config/config.yaml"
 class Macros:
     """The calls of one page, with what they used. page: its path in the repository."""
 
-    def __init__(self, page: Path, tables: Tables):
+    def __init__(self, page: Path, tables: Tables, sources: Sources):
         self.page = page
         self.cells: dict[tuple[Row, str], None] = {}
         self.published: dict[Row, None] = {}
         self.figures: dict[str, None] = {}
-        self._tables = tables
+        self._tables, self._sources = tables, sources
         self._keys: set = set()
         self._chosen: set = set()
 
     def functions(self) -> dict:
         """By the names that templates use."""
-        names = ("cell", "rows", "table", "chosen", "figure", "config", "code", "reference", "stated")
+        names = ("cell", "rows", "table", "chosen", "figure", "spec", "config", "code", "reference", "stated")
         return {name: getattr(self, name) for name in names}
 
     def rows(self, table: str, **where) -> list[Row]:
@@ -76,15 +77,14 @@ class Macros:
         self.figures[name] = None
         return Sourced(f"![{alt}]({os.path.relpath(IMAGES / f'{name}.png', self.page.parent)})")
 
+    def spec(self, row: Row, path: str, show: str = "") -> Sourced:
+        """A setting of the recorded run whose row it is, as `config` has those of configurations."""
+        self.cells[row, "run_ids"] = None
+        return _plain(_at(self._sources.spec(row), path, f"the spec of table {row.table}, row {row.number},"), show)
+
     def config(self, path: str, show: str = "", file: str = DEFAULT_CONFIG) -> Sourced:
         """A value of a configuration, by keys and numbers of list entries with dots between them."""
-        value = yaml.safe_load((ROOT / file).read_text())
-        for key in path.split("."):
-            try:
-                value = value[int(key) if isinstance(value, list) else key]
-            except (LookupError, TypeError, ValueError):
-                raise UserError(f"{file} has no {path}") from None
-        return _plain(value, show)
+        return _plain(_at(yaml.safe_load((ROOT / file).read_text()), path, file), show)
 
     def code(self, name: str, show: str = "") -> Sourced:
         """A constant: `room.module:NAME`, or `room.module:NAME.attribute`."""
@@ -124,6 +124,15 @@ class Macros:
         for text in texts:
             if has_number(text) and not isinstance(text, Sourced):
                 raise UserError(f"{text!r} has a number that comes from nowhere")
+
+
+def _at(value, path: str, where: str):
+    for key in path.split("."):
+        try:
+            value = value[int(key) if isinstance(value, list) else key]
+        except (LookupError, TypeError, ValueError):
+            raise UserError(f"{where} has no {path}") from None
+    return value
 
 
 def _plain(value, show: str) -> Sourced:

@@ -44,7 +44,7 @@ class Pages:
     def _fill(self, path: Path) -> str:
         if found := numbers_in((self._templates / path).read_text()):
             raise UserError(f"{found[0].where(path)} stands in the template's prose: take it from a cell")
-        macros = self.used[path] = Macros(path, self._tables)
+        macros = self.used[path] = Macros(path, self._tables, self._sources)
         try:
             text = self._environment.get_template(str(path)).render(macros.functions())
             macros.check()

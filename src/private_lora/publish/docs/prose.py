@@ -23,7 +23,7 @@ _NAMES = (
     r"(Llama|SmolLM|GPT|Qwen)-?\d+(\.\d+)?(-\d+(\.\d+)?[MB])?\b",
     r"\b[18]B\b|\b70B\b",
     # Formats of numbers.
-    r"\b([Ff]loat|[Ii]nt|uint|bf)-?\d+\b|\bfp\d+\b|\bFP32\b|\bT4\b|\bQ4_1\b|\bM4\b|\b\d+-bit\b",
+    r"\b([Ff]loat|[Ii]nt|uint|bf|bfloat)-?\d+\b|\bfp\d+\b|\bFP32\b|\bT4\b|\bQ4_1\b|\bM4\b|\b\d+-bit\b",
     # Software, standards, papers.
     r"Python 3\.11\b|Apache-2\.0|arXiv \d{4}\.\d{5}|\bSHA-\d+|\bAES-256\b|\bTLS 1\.\d\b|\bChaCha20\b|\bgRPC\d*\b|\bHTTP/2\b",
     r"\bGSM8K\b|\bAVX-?512\b|\bAVX2\b|\bX25519\b",

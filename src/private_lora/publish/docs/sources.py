@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from private_lora.core.errors import UserError
 from private_lora.core.paths import ROOT
 from private_lora.publish.docs.tables import Row
 from private_lora.results.sidecars import read_sidecars
@@ -28,6 +29,13 @@ class Sources:
         lines = [f"| {' | '.join(cells)} |" for cells in self._lines(rows)]
         head = ["| tables | records | machine | commit | date |", "|---|---|---|---|---|"] if lines else []
         return "\n".join([f"## {HEADING}", "", *head, *lines, *_published(published)]).strip() + "\n"
+
+    def spec(self, row: Row) -> dict:
+        """The spec of the run whose row it is, which is the first of the runs behind it; UserError if there is no sidecar."""
+        found = self._of(row.run_ids[0], row.values.get("machine")) if row.run_ids else []
+        if not found:
+            raise UserError(f"no sidecar says what table {row.table}, row {row.number}, ran")
+        return found[0][1]["spec"]
 
     def _lines(self, rows: Iterable[Row]) -> list[tuple[str, ...]]:
         """One for each machine and commit of a directory of records, with the tables whose cells came from there."""

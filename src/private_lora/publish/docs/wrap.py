@@ -7,7 +7,7 @@ import textwrap
 
 WIDTH = 128
 # Blocks that begin so are no prose whose lines can be joined: headings, tables, quotes, tags, fences, numbered lists.
-_KEPT = re.compile(r"\s*([#|>]|<(?!https?:)|```|\d+\.\s)|    ")
+_KEPT = re.compile(r"\s*([#|>]|</?[a-zA-Z!]|```|\d+\.\s)|    ")
 # What would mean something else at the beginning of a line.
 _MARKS = re.compile(r"\s*([-+*#>|=]|\d+[.)])(\s|$)")
 # No line ends between a number and its unit.
