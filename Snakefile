@@ -79,6 +79,11 @@ rule block:
         RECORDS["block"],
 
 
+rule worker_view:
+    input:
+        RECORDS["worker_view"],
+
+
 # The cost model's predictions, and with them the tables and figures: they are made in one process.
 rule costs:
     input:

@@ -9,7 +9,7 @@ try:
     # Here already what other packages add is read, and refused if it cannot be used.
     from private_lora.results.fingerprints import code_fingerprint, fingerprint, publishing_files, source_files
     from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
-    from private_lora.specs.stages import FINE_TUNING
+    from private_lora.specs.stages import FINE_TUNING, MEASUREMENTS
     from private_lora.study import jobs, progress
     from private_lora.study.config import study_of
     from private_lora.study.grid import relative
@@ -30,7 +30,7 @@ LOGS = f"{RESULTS}/logs"
 KERNELS = "results/kernels.txt"
 
 # Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
-KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in ("loopback", "generation", "layer", "block")}
+KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in MEASUREMENTS}
 # Runs that share a process are one job, whose name and number are those of its records.
 BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.measurements])
 RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}

@@ -34,4 +34,5 @@ rule publish:
         " --generation {input.generation:q} --generation-beside {input.generation_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
+        " --worker_view {input.worker_view:q} --worker_view-beside {input.worker_view_beside:q}"
         " --tables {params.tables} --figures {params.figures} > {log} 2>&1"

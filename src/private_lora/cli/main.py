@@ -31,6 +31,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
     _add_layer(commands.add_parser("layer", help="time one encrypted linear layer by operation"))
     _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
+    _add_worker_view(commands.add_parser("worker_view", help="what a worker receives of a text, and what it can read back"))
     _add_compile(commands.add_parser("compile", help="compile the kernels once for this clone"))
     _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
@@ -111,10 +112,22 @@ def _block(args) -> int:
     return _measure(args, BlockSpec, block)
 
 
-def _measure(args, kind: type, measure: Callable) -> int:
+def _add_worker_view(parser) -> None:
+    add_specs(parser, "WorkerViewSpec")
+    parser.set_defaults(handler=_worker_view)
+
+
+def _worker_view(args) -> int:
+    from private_lora.bench.worker_view import worker_view
+    from private_lora.specs.worker_view import WorkerViewSpec
+
+    return _measure(args, WorkerViewSpec, worker_view, TRAINING_IMPORTS)
+
+
+def _measure(args, kind: type, measure: Callable, imports: tuple[str, ...] = BENCH_IMPORTS) -> int:
     """Exit status after one measurement, or those of a job."""
     if args.runs:
-        return run_all(args, kind, measure, BENCH_IMPORTS)
+        return run_all(args, kind, measure, imports)
     measure(kind.from_json(only_spec(args)), args.out)
     return 0
 
@@ -188,7 +201,7 @@ def _validate(args) -> int:
 
     study = load_study([args.config])
     runs, measurements = len(study.runs) + len(study.loopbacks), len(study.measurements) - len(study.loopbacks)
-    print(f"{args.config}: {runs} runs, {measurements} measurements of time")
+    print(f"{args.config}: {runs} runs, {measurements} measurements")
     return 0
 
 

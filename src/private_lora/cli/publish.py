@@ -8,7 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-KINDS = ("convergence", "loopback", "generation", "layer", "block")
+from private_lora.specs.stages import MEASUREMENTS
+
+KINDS = ("convergence", *MEASUREMENTS)
 
 _shared: dict = {}
 

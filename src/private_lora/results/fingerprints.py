@@ -25,9 +25,10 @@ from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 from private_lora.specs.split import SplitSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 
 NAME = PACKAGE.name
-AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec
+AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec | WorkerViewSpec
 # They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
 # fingerprint below: a backend's basis, and how a run's quantizers are described. Whoever is told of a run changes none of it.
 DESCRIPTIONS = (
@@ -61,6 +62,7 @@ ENTRY_POINTS = {
     BlockSpec: ("bench.block",),
     LoopbackSpec: ("training.run", "bench.loopback", *WORKERS),
     GenerationSpec: ("bench.generation", *WORKERS),
+    WorkerViewSpec: ("bench.worker_view",),
 }
 PUBLISHING = ("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish")
 
@@ -88,7 +90,7 @@ def _modules(spec: AnySpec) -> frozenset[str]:
     paths = [entry.path for entry in _backends(run)]
     if isinstance(run, SplitSpec):
         paths += [quantizer.ranges for quantizer in _quantizers(run)]
-    if isinstance(run, RunSpec):
+    if isinstance(run, RunSpec | WorkerViewSpec):
         paths.append(DATASETS[run.data].module)
     return frozenset(map(_module, paths)) | set(ENTRY_POINTS[type(spec)])
 

@@ -44,7 +44,7 @@ COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The eight CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The nine CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -81,6 +81,11 @@ class Data:
     def block_of_all_machines(self) -> pd.DataFrame:
         """As `block`, with the runs beside this study's that are its own runs on another machine."""
         return _with_named_options(self._rows("block.csv", same=("run_id", "machine")))
+
+    @cached_property
+    def worker_view(self) -> pd.DataFrame:
+        """Rows of every look at what a worker receives; as `convergence`, steps are tokens and samples columns."""
+        return name_pairs(self._rows("worker_view.csv"))
 
     @cached_property
     def costs(self) -> pd.DataFrame:

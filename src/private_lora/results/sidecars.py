@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.specs.stages import MEASUREMENTS
 
 # Directories of a study's runs.
-KINDS = ("runs", "loopback", "generation", "layer", "block")
+KINDS = ("runs", *MEASUREMENTS)
 # Stages had these names once, and so had the run_ids that begin with them; recorded sidecars stay as they were written.
 FORMER_STAGES = {"latency": "layer", "network": "loopback"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from private_lora.core.errors import UserError
 from private_lora.results.parameters import parameters_text
+from private_lora.results.schema import TEXTS
 from private_lora.results.sidecars import present_run_id
 
 RUN_IDS = "run_ids"
@@ -96,8 +97,8 @@ def _command_of(sidecar: dict) -> tuple[str, dict | None]:
     if place.get("workers"):
         return shlex.join(words), None
     stage = _present(spec)["stage"]
-    # Fields of a spec of one layer and of a block; the stages of fine-tuning are many.
-    return (stage if stage in ("layer", "block") else "finetune"), _present(spec)
+    # Their specs name the stage; the stages of fine-tuning are many.
+    return (stage if stage in ("layer", "block", "worker_view") else "finetune"), _present(spec)
 
 
 def _present(spec: dict) -> dict:
@@ -159,11 +160,11 @@ def _disturbance(environment: dict, said: list[str]) -> str:
 
 
 def notes(path: Path, run_id: str) -> list[str]:
-    """Notes on a run in the records beside its sidecar; the note of an answer is the answer, and no note on the run."""
+    """Notes on a run in the records beside its sidecar; the note of a text is the text, and no note on the run."""
     found: dict[str, None] = {}
     for records in sorted(path.parent.glob("*.csv")):
         with open(records, newline="") as handle:
-            rows = (row for row in csv.DictReader(handle) if row.get("note") and row["metric"] != "answer")
+            rows = (row for row in csv.DictReader(handle) if row.get("note") and row["metric"] not in TEXTS)
             found |= {row["note"]: None for row in rows if row["run_id"] == run_id}
     return list(found)
 

@@ -15,5 +15,6 @@ __getattr__, __dir__, __all__ = front_door(
     costs="CostSpec",
     loopback="LoopbackSpec GenerationSpec",
     worker="WorkerSpec",
+    worker_view="WorkerViewSpec",
     quantization="Quantization",
 )

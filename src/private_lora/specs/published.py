@@ -152,6 +152,16 @@ _TABLES = (
         "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
     ),
     Published(
+        "worker_view",
+        "What a worker receives, and what it can read back",
+        "private_lora.publish.tables.worker_view:worker_view",
+        "What a worker is sent for the first linear layers, integers in the clear or ciphertexts of the same rows, and how "
+        "many tokens the same attack reads back: for each row, the token of the public vocabulary whose input of that layer "
+        "correlates with it most. Beside it *chance*, the same attack on random numbers, and simple statistics of the numbers "
+        "received. This shows what travels and proves nothing about security, which rests on RLWE and its parameters; shapes "
+        "and the number of rows are seen in any case.",
+    ),
+    Published(
         "client_memory",
         "Memory of the client",
         "private_lora.publish.tables.client_memory:client_memory",
@@ -287,6 +297,18 @@ _FIGURES = (
         "drawn. *Network* is what the client waited less what the workers computed; where several questions are on their way "
         "at once the two overlap, and the whole wait is drawn, hatched. In process, the products are computed by the client's "
         "own process.",
+    ),
+    Published(
+        "worker_view",
+        "What a worker receives, in the clear and encrypted",
+        "private_lora.publish.figures.worker_view:worker_view",
+        "What a worker is sent for the first linear layers of a public text: a row for each token, a column for each of the "
+        "first activations, on a scale of all that a number of that many bits can be. Left: quantized integers in the clear, "
+        "as split learning sends them. Right: the same rows in a message of packed, parsed from its bytes. Beside each row "
+        "the token that an attack reads back from it, green where it is the one: the token of the vocabulary whose input of "
+        "this layer, which is public, correlates most with the row. Shares are of all tokens of all questions, with 95 % "
+        "Wilson intervals. An illustration of what travels: it proves nothing about security, which rests on RLWE and its "
+        "parameters. Shapes and the number of rows are seen in any case.",
     ),
     Published(
         "step_latency",

@@ -17,11 +17,20 @@ from private_lora.core.paths import ROOT
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.specs.sentences import complaint
-from private_lora.study.grid import Study, expand_blocks, expand_generations, expand_layers, expand_loopbacks, expand_runs
+from private_lora.specs.stages import MEASUREMENTS
+from private_lora.study.grid import (
+    Study,
+    expand_blocks,
+    expand_generations,
+    expand_layers,
+    expand_loopbacks,
+    expand_runs,
+    expand_worker_views,
+)
 from private_lora.study.sections import StudyConfig
 
 DEFAULTS = ROOT / "config" / "config.yaml"
-RECORDED_FILES = ("convergence.csv", "loopback.csv", "generation.csv", "layer.csv", "block.csv")
+RECORDED_FILES = ("convergence.csv", *(f"{kind}.csv" for kind in MEASUREMENTS))
 
 
 def load_study(paths: Iterable[str | Path]) -> Study:
@@ -49,6 +58,7 @@ def study_of(config: dict) -> Study:
         generations={} if recorded else expand_generations(config),
         layers={} if recorded else expand_layers(config),
         blocks={} if recorded else expand_blocks(config),
+        worker_views={} if recorded else expand_worker_views(config),
         costs=CostSpec.from_dict(config["costs"]),
         tables=chosen(PUBLISHED_TABLES, config["publish"]["tables"]),
         figures=chosen(PUBLISHED_FIGURES, config["publish"]["figures"]),

@@ -13,6 +13,7 @@ from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
 from private_lora.specs.run import RunSpec
 from private_lora.specs.worker import WorkerSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 from private_lora.study.sections import StudyConfig
 
 MODELS = {
@@ -25,6 +26,7 @@ MODELS = {
     "generate": GenerateSpec,
     "generation": GenerationSpec,
     "worker": WorkerSpec,
+    "worker_view": WorkerViewSpec,
 }
 
 

@@ -35,6 +35,14 @@ class PackedQuestion:
         """Length of `to_bytes`."""
         return PACK_HEADER_BYTES + 8 * _NUMBERS + SEED_BYTES + self.bodies.nbytes
 
+    @property
+    def residues(self) -> tuple[np.ndarray, int]:
+        """The body's residues (int64, signed, T x K) and how many bits each has."""
+        _, log2_q, dropped_bits, _, _ = self.parameters
+        tiles, planes, rows, lanes = self.bodies.shape
+        side_by_side = self.bodies.transpose(1, 2, 0, 3).reshape(planes, rows, tiles * lanes)
+        return _joined(side_by_side[..., : self.columns], log2_q - dropped_bits), log2_q - dropped_bits
+
     def to_bytes(self) -> bytes:
         """Header, mask seed, bodies."""
         numbers = _QUESTION, self.bodies.shape[2], self.columns, *self.parameters
@@ -72,6 +80,11 @@ class SessionQuestion:
     @property
     def _top_bits(self) -> int:
         return self.parameters[0] - 8 * (len(self.digits) - 1)
+
+    @property
+    def residues(self) -> tuple[np.ndarray, int]:
+        """The residues (int64, signed, T x K) and how many bits each has."""
+        return _joined(self.digits, self.parameters[0]), self.parameters[0]
 
     @property
     def byte_count(self) -> int:
@@ -154,6 +167,12 @@ def _session_message(data: bytes) -> SessionQuestion | SessionAnswer:
     digits[:-1] = np.frombuffer(payload[:whole], np.int8).reshape(planes - 1, rows, columns)
     unpack_flat(np.frombuffer(payload[whole:], np.uint8), top_bits, digits[-1])
     return SessionQuestion(question_id, (up, down), digits)
+
+
+def _joined(planes: np.ndarray, bits: int) -> np.ndarray:
+    """Signed residues of so many bits (int64) from byte planes (int8), the lowest first."""
+    total = sum(plane.astype(np.int64) << (8 * i) for i, plane in enumerate(planes))
+    return (total << (64 - bits)) >> (64 - bits)
 
 
 def _raw(array: np.ndarray) -> memoryview:
