@@ -52,6 +52,7 @@ def _numbers(run: pd.Series, rows: pd.DataFrame, ax: Axes, points: Points) -> No
     bar = ax.figure.colorbar(image, ax=ax, orientation="horizontal", fraction=0.04, pad=0.02, ticks=[-half, 0, half])
     power = f"2^{{{run['received_bits'] - 1:.0f}}}"
     bar.ax.set_xticklabels([f"$-{power}$", "0", f"${power}$"], fontsize=7)
+    bar.set_label("number received")
     ax.grid(False)
     ax.set_xticks([])
     said = f"{WORKERS[run['backend']]}: numbers of {run['received_bits']:.0f} bits\n{_share(run)}"
@@ -87,7 +88,7 @@ def _label(text: str) -> str:
 
 def _share(run: pd.Series) -> str:
     low, high = 100 * run["recovered_share_low"], 100 * run["recovered_share_high"]
-    return f"{100 * run['recovered_share']:.3g} % ({low:.2g} to {high:.3g})"
+    return f"{100 * run['recovered_share']:.3g} % ({low:.3g} to {high:.3g})"
 
 
 def _finding(runs: pd.DataFrame) -> str:

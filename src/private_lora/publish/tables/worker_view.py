@@ -55,9 +55,9 @@ def worker_view(data: Data) -> pd.DataFrame:
         "with 95 % Wilson interval. chance: what the same attack is expected to read back from random numbers. uniform guess: "
         "1 / vocabulary. commonest token: what a guess gets that looks at nothing and always says the commonest token of this "
         "text. Each question is encrypted afresh.",
-        "uniform top bits p: of a chi-square test that the upper four bits of the numbers received are uniform. correlation: "
-        "of those numbers with the client's integers, with 95 % interval (Fisher). Both treat the numbers as independent, "
-        "which activations in the clear are not.",
+        "uniform top bits p: of a chi-square test that the upper four bits of the numbers received are uniform. "
+        "correlation: of those numbers with the client's integers, with 95 % interval (Fisher): of numbers without any, one "
+        "interval in twenty does not hold 0. Both treat the numbers as independent, which activations in the clear are not.",
         "An illustration of what travels, and no proof of security, which rests on RLWE and its parameters. A worker sees "
         "shapes and the number of rows in any case.",
     ]
