@@ -197,15 +197,9 @@ def test_no_placeholder_is_left(page):
     assert "PLACEHOLDER" not in page.read_text()
 
 
-# Pages whose numbers are still typed by hand.
-TYPED = {"design.md", "glossary.md", "own_script.md", "packed.md", "protocol.md", "security.md"}
-
-
 @by_page
 def test_no_number_comes_from_nowhere(page):
     """In prose; of a page that has a template, in the template's."""
-    if page.name in TYPED:
-        pytest.skip("not converted yet")
     template = TEMPLATES / page.relative_to(ROOT)
     source = template if template.exists() else page
     assert [found.where(source.relative_to(ROOT)) for found in numbers_in(source.read_text())] == []

@@ -152,6 +152,14 @@ _TABLES = (
         "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
     ),
     Published(
+        "security",
+        "Parameters of the encryption",
+        "private_lora.publish.tables.security:security",
+        "Ring size and modulus of every encrypted run, of the layer that needs most, and how far they are from the largest "
+        "modulus that leaves 128 bits of security, by classical and by quantum estimates. *mask*: fresh for every question, or "
+        "one for a session.",
+    ),
+    Published(
         "worker_view",
         "What a worker receives, and what it can read back",
         "private_lora.publish.tables.worker_view:worker_view",

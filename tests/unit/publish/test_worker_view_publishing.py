@@ -21,10 +21,11 @@ def data(tmp_path):
 def test_shares_have_their_intervals_and_stand_beside_chance(data):
     lines = table(data).set_index(["model", "backend"])
     clear, encrypted = lines.loc[("nano", "integer")], lines.loc[("nano", "packed")]
-    assert (clear["recovered_tokens"], clear["recovered_share"]) == (2, 0.5)
-    assert (clear["recovered_share_low"], clear["recovered_share_high"]) == wilson(2, 4)
-    assert (encrypted["recovered_share"], encrypted["recovered_share_low"]) == (0, 0)
-    assert (clear["uniform_guess_share"], clear["chance_share"], clear["commonest_token_share"]) == (0.01, 0.02, 0.5)
+    assert (clear["recovered_tokens"], clear["recovered_percent"]) == (2, 50)
+    low, high = wilson(2, 4)
+    assert (clear["recovered_percent_low"], clear["recovered_percent_high"]) == (100 * low, 100 * high)
+    assert (encrypted["recovered_percent"], encrypted["recovered_percent_low"]) == (0, 0)
+    assert (clear["uniform_guess_percent"], clear["chance_percent"], clear["commonest_token_percent"]) == (1, 2, 50)
     assert encrypted["uniform_top_bits_p"] == 1
     # 1.96 / sqrt(403 - 3) = 0.098 on either side, by hand.
     assert (encrypted["correlation_low"], encrypted["correlation_high"]) == pytest.approx((-0.088, 0.1077), abs=5e-4)

@@ -93,7 +93,8 @@ class Macros:
         try:
             value = load_object(f"private_lora.{module}:{first}")
             for attribute in attributes:
-                value = value[attribute] if isinstance(value, Mapping) else getattr(value, attribute)
+                key = int(attribute) if attribute.isdigit() else attribute
+                value = value[key] if isinstance(value, Mapping) else getattr(value, attribute)
         except (ImportError, AttributeError, KeyError):
             raise UserError(f"the code has no {name}") from None
         return _plain(value, show)

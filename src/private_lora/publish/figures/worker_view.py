@@ -87,13 +87,12 @@ def _label(text: str) -> str:
 
 
 def _share(run: pd.Series) -> str:
-    low, high = 100 * run["recovered_share_low"], 100 * run["recovered_share_high"]
-    return f"{100 * run['recovered_share']:.3g} % ({low:.3g} to {high:.3g})"
+    return f"{run['recovered_percent']:.3g} % ({run['recovered_percent_low']:.3g} to {run['recovered_percent_high']:.3g})"
 
 
 def _finding(runs: pd.DataFrame) -> str:
-    told = [f"{100 * run['recovered_share']:.3g} % of the tokens {WORKERS[name]}" for name, run in runs.iterrows()]
+    told = [f"{run['recovered_percent']:.3g} % of the tokens {WORKERS[name]}" for name, run in runs.iterrows()]
     return (
         f"{runs['model'].iloc[0]}: a worker reads back {' and '.join(told)}; by chance it would "
-        f"{100 * runs['chance_share'].iloc[0]:.2g} %"
+        f"{runs['chance_percent'].iloc[0]:.2g} %"
     )

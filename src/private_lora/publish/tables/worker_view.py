@@ -25,12 +25,12 @@ COLUMNS = [
     "questions",
     "read_tokens",
     "recovered_tokens",
-    "recovered_share",
-    "recovered_share_low",
-    "recovered_share_high",
-    "chance_share",
-    "uniform_guess_share",
-    "commonest_token_share",
+    "recovered_percent",
+    "recovered_percent_low",
+    "recovered_percent_high",
+    "chance_percent",
+    "uniform_guess_percent",
+    "commonest_token_percent",
     "vocabulary",
     "inputs",
     "received_bits",
@@ -70,12 +70,10 @@ def _line(rows: pd.DataFrame) -> dict:
     asked = counted["read_tokens"]
     line = {name: first[name] for name in ("model", "dataset", "layer", "backend", "options", "inputs")} | counted
     line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "recovered_tokens": recovered}
-    line["recovered_share"] = recovered / asked
-    line["recovered_share_low"], line["recovered_share_high"] = wilson(recovered, asked)
-    line |= {
-        "uniform_guess_share": 1 / counted["vocabulary"],
-        "commonest_token_share": counted["commonest_token_count"] / asked,
-    }
+    shares = {"recovered": recovered / asked, "chance": counted["chance_share"], "uniform_guess": 1 / counted["vocabulary"]}
+    shares["commonest_token"] = counted["commonest_token_count"] / asked
+    line |= {f"{name}_percent": 100 * share for name, share in shares.items()}
+    line["recovered_percent_low"], line["recovered_percent_high"] = (100 * end for end in wilson(recovered, asked))
     line["uniform_top_bits_p"] = float(chisquare(rows.loc[rows["metric"] == "top_bits_count", "value"]).pvalue)
     line["correlation_low"], line["correlation_high"] = fisher(counted["correlation"], counted["received_values"])
     return line | {"basis": join_basis(rows["basis"]), "run_ids": ids_of(rows)}
