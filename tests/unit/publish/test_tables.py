@@ -20,6 +20,7 @@ from synthetic_results import (
     sweep_rows,
     write_results,
 )
+from synthetic_worker_view import view_rows
 
 from private_lora.core.errors import UserError
 from private_lora.publish.figures import FIGURES
@@ -38,6 +39,7 @@ def synthetic(tmp_path_factory) -> Data:
     rows += knowledge_rows(steps=8)
     loopback = network_rows() + through_workers(steps=8)
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
+    others["worker_view"] = view_rows()
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
 
 
