@@ -40,6 +40,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
     docs.add_docs(commands.add_parser("docs", help="pages whose numbers are cells of the published tables, and their site"))
+    publish.add_report(commands.add_parser("report", help="the page of a study: questions, answers, figures, tables, runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     _add_schema(commands.add_parser("schema", help="write the JSON Schema of configurations and specs"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shlex
@@ -161,12 +162,19 @@ def _disturbance(environment: dict, said: list[str]) -> str:
 
 def notes(path: Path, run_id: str) -> list[str]:
     """Notes on a run in the records beside its sidecar; the note of a text is the text, and no note on the run."""
-    found: dict[str, None] = {}
-    for records in sorted(path.parent.glob("*.csv")):
-        with open(records, newline="") as handle:
-            rows = (row for row in csv.DictReader(handle) if row.get("note") and row["metric"] not in TEXTS)
-            found |= {row["note"]: None for row in rows if row["run_id"] == run_id}
-    return list(found)
+    files = sorted(path.parent.glob("*.csv"))
+    return list(dict.fromkeys(note for file in files for note in _notes_in(file, file.stat().st_mtime_ns).get(run_id, ())))
+
+
+@functools.cache
+def _notes_in(records: Path, changed: int) -> dict[str, list[str]]:
+    """Notes in a file of records by the run that they are on, read once as long as the file stays as it is."""
+    found: dict[str, list[str]] = {}
+    with open(records, newline="") as handle:
+        for row in csv.DictReader(handle):
+            if row.get("note") and row["metric"] not in TEXTS:
+                found.setdefault(row["run_id"], []).append(row["note"])
+    return found
 
 
 def _versions(environment: dict) -> str:

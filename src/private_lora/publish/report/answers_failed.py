@@ -1,0 +1,43 @@
+"""Answer on what failed: every missed target, failing setting, run that did not end well, and disturbed line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from private_lora.publish.report.answer import Answer, Sentence, answer, counted, listed
+from private_lora.publish.report.lines import Line, Tables
+from private_lora.publish.tables.claim import FAILS, MET, MISSED, NO_DATA, NO_TARGET
+from private_lora.results.runs import OK
+
+
+def failed(tables: Tables) -> Answer | None:
+    """Targets that were missed, settings that fail, runs that did not finish, lines that were disturbed: each of them."""
+    claims, runs = tables["claims"], tables["runs"]
+    by_verdict = {verdict: [line for line in claims if line["verdict"] == verdict] for verdict in (MET, MISSED, FAILS, NO_DATA)}
+    unfinished = [line for line in runs if line["status"] not in (None, OK)]
+    disturbed = [line for name in tables for line in tables[name] if line["disturbed"]]
+    if len(by_verdict[NO_DATA]) == len([line for line in claims if line["verdict"] != NO_TARGET]) and not runs:
+        return None
+    missed, fails = by_verdict[MISSED], by_verdict[FAILS]
+    text = f"{counted(len(missed), 'target')} missed and {len(by_verdict[MET])} met; {counted(len(fails), 'setting')} of bits and "
+    text += f"quantizer failed; {counted(len(unfinished), 'run')} of {len(runs)} did not end well; {counted(len(disturbed), 'line')} of "
+    text += f"tables rest on disturbed measurements. No data for {counted(len(by_verdict[NO_DATA]), 'target')} or value."
+    more = [*_claims(missed), *_claims(fails), *(_run(line) for line in unfinished), *_disturbed(disturbed)]
+    return answer(text, [], more)
+
+
+def _claims(lines: list[Line]) -> Iterable[Sentence]:
+    for line in lines:
+        value = line.text("value") or "no finite value"
+        yield Sentence(f"{line['verdict']}: {line['claim']}: {value}, target {line['target']}.", (line,))
+
+
+def _run(line: Line) -> Sentence:
+    return Sentence(f"Run `{line['run_id']}`: {line['status']}.", (line,))
+
+
+def _disturbed(lines: list[Line]) -> Iterable[Sentence]:
+    for name in dict.fromkeys(line.table for line in lines):
+        found = [line for line in lines if line.table == name]
+        reasons = listed(dict.fromkeys(str(line["disturbed"]) for line in found))
+        yield Sentence(f"Disturbed in the table `{name}`: {counted(len(found), 'line')}. {reasons}.", tuple(found))
