@@ -1,4 +1,7 @@
-"""From the records of a study's runs to all its tables and figures (`publish`), and from those to its report. Imports nothing heavy."""
+"""`publish`: from the records of a study's runs to all its tables and figures, in one command; `report`: the page of them.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 

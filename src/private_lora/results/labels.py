@@ -18,6 +18,8 @@ DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 # Backends that the treatment of constant rows does not reach: they do not quantize, or by themselves.
 OWN_ROWS = [name for name, backend in BACKENDS.items() if not backend.quantized or backend.kind == "trainer"]
 PAIRS = (quantizers.NO_PAIR.name, *quantizers.PAIRS)
+# Data whose names say how texts were read, and not which they are.
+USERS_OWN = ("jsonl", "hub")
 # How the calls of layers with the same input are arranged: by the value of the column `inputs`.
 CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
 CALLS_NOTE = f"inputs joint: {CALLS['joint']} (q, k, v; gate, up); apart: {CALLS['apart']}."

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from private_lora.results.labels import join_basis
+from private_lora.results.labels import USERS_OWN, join_basis
 from private_lora.specs import colours
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.quantizers import NO_PAIR, PAIRS
@@ -37,8 +37,6 @@ BITS_STYLES = {
     16: "solid",
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
-# Data whose names say how texts were read, and not which they are.
-USERS_OWN = ("jsonl", "hub")
 RUNNING_MEAN = "mean train loss so far (nats)"
 POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]
 STYLE = {

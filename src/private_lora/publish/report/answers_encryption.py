@@ -25,7 +25,9 @@ def exact(tables: Tables) -> Answer | None:
     pairs += [_of(line["losses_equal_to_integer"]) for line in learned]
     equal, steps = (sum(numbers) for numbers in zip(*pairs, strict=True))
     verdict = "Nothing, under the exact scheme." if equal == steps else "Something, even under the exact scheme."
-    text = f"{verdict} In {counted(len(pairs), 'training')} under `{EXACT}`, {equal:,.0f} of {counted(steps, 'loss', 'losses')} "
+    text = (
+        f"{verdict} In {counted(len(pairs), 'training')} under `{EXACT}`, {equal:,.0f} of {counted(steps, 'loss', 'losses')} "
+    )
     text += "are the very numbers of exact integers in the clear."
     return answer(text, [*lines, *learned], [*_through_workers(through), *_generated(texts), *_approximate(tables)])
 
@@ -53,44 +55,60 @@ def _through_workers(lines: list[Line]) -> Iterable[Sentence]:
 def _generated(lines: list[Line]) -> Iterable[Sentence]:
     if lines:
         equal, tokens = (sum(line.number(column) for line in lines) for column in ("tokens_equal_to_integer", "new_tokens"))
-        yield Sentence(f"Generated under encryption, {equal:.0f} of {tokens:.0f} tokens are those of exact integers.", tuple(lines))
+        yield Sentence(
+            f"Generated under encryption, {equal:.0f} of {tokens:.0f} tokens are those of exact integers.", tuple(lines)
+        )
 
 
 def _approximate(tables: Tables) -> Iterable[Sentence]:
     for line in tables["packed_training"]:
         if _scheme(line) == "packed_approx":
             yield Sentence(
-                f"`{line['label']}` adds noise (standard deviation {line.text('accumulator_noise_std')} units): its losses differ "
-                f"from exact integers by up to {line.text('largest_step_difference')}.",
+                f"`{line['label']}` adds noise (standard deviation {line.text('accumulator_noise_std')} units): its losses "
+                f"differ from exact integers by up to {line.text('largest_step_difference')}.",
                 (line,),
             )
 
 
 def published_scheme(tables: Tables) -> Answer | None:
-    """How far the paper's scheme moves the loss and the gradient from exact integers."""
+    """How far the paper's scheme moves the loss and the gradient from exact integers, and how far float32 is from them."""
     table = tables["encrypted_vs_clear"]
-    lines = [line for line in table if _scheme(line) == "glwe" and line["loss_minus_integer"] is not None]
-    if not lines:
+    ours, plain = (_moved(table, scheme) for scheme in ("glwe", "float"))
+    if not ours:
         return None
-    largest = max(lines, key=lambda line: abs(line.number("loss_minus_integer")))
-    ratios = [line for line in lines if line["grad_norm_over_integer"] is not None]
-    text = f"Under the paper's scheme (`glwe`), little: in {counted(len(lines), 'step')} of `{largest['model']}` the training loss "
-    text += f"moved from exact integers' by at most {largest.text('loss_minus_integer').lstrip('-')}"
-    if ratios:
-        low, high = (pick(ratios, key=lambda li: li.number("grad_norm_over_integer")) for pick in (min, max))
-        text += f", and the gradient norm was {low.text('grad_norm_over_integer')} to {high.text('grad_norm_over_integer')} of theirs"
-    plain = [line for line in table if _scheme(line) == "float" and line["loss_minus_integer"] is not None]
+    largest = max(ours, key=_distance)
+    text = (
+        f"In {counted(len(ours), 'step')} of `{largest['model']}` under the paper's scheme (`glwe`), the training loss moved "
+    )
+    text += f"from exact integers' by at most {_unsigned(largest)}{_norms_over_integer(ours)}."
     if plain:
-        most = max(plain, key=lambda line: abs(line.number("loss_minus_integer")))
-        text += f". Float32 differs from them by up to {most.text('loss_minus_integer').lstrip('-')}"
+        most = max(plain, key=_distance)
+        further = "further" if _distance(largest) < _distance(most) else "no further"
+        text += f" Float32 is {further} from them: up to {_unsigned(most)}."
     more = [*_noise(tables), *_published_steps(table), *_wrong_outputs(tables)]
-    return answer(f"{text}.".replace("little: ", "" if _is_far(largest, plain) else "little: "), [*lines, *plain], more)
+    return answer(text, [*ours, *plain], more)
 
 
-def _is_far(largest: Line, plain: list[Line]) -> bool:
-    """Whether encryption moves the loss by more than float32 is away: `little` is said of no such thing."""
-    beside = [abs(line.number("loss_minus_integer")) for line in plain]
-    return not beside or abs(largest.number("loss_minus_integer")) > max(beside)
+def _moved(table: list[Line], scheme: str) -> list[Line]:
+    return [line for line in table if _scheme(line) == scheme and line["loss_minus_integer"] is not None]
+
+
+def _distance(line: Line) -> float:
+    return abs(line.number("loss_minus_integer"))
+
+
+def _unsigned(line: Line) -> str:
+    return line.text("loss_minus_integer").lstrip("-")
+
+
+def _norms_over_integer(lines: list[Line]) -> str:
+    known = [line for line in lines if line["grad_norm_over_integer"] is not None]
+    if not known:
+        return ""
+    low, high = (pick(known, key=lambda line: line.number("grad_norm_over_integer")) for pick in (min, max))
+    return (
+        f", and the gradient norm was {low.text('grad_norm_over_integer')} to {high.text('grad_norm_over_integer')} of theirs"
+    )
 
 
 def _noise(tables: Tables) -> Iterable[Sentence]:
@@ -103,18 +121,16 @@ def _noise(tables: Tables) -> Iterable[Sentence]:
 def _published_steps(table: list[Line]) -> Iterable[Sentence]:
     lines = [line for line in table if line["label"] == "published 7-bit FHE" and line["loss_minus_integer"] is not None]
     if lines:
-        most = max(lines, key=lambda line: abs(line.number("loss_minus_integer")))
-        yield Sentence(f"Published, of `{most['model']}`: up to {most.text('loss_minus_integer')} from its own clear run.", tuple(lines))
+        most = max(lines, key=_distance)
+        yield Sentence(f"Published, of `{most['model']}`: up to {_unsigned(most)} from its own clear run.", tuple(lines))
 
 
 def _wrong_outputs(tables: Tables) -> Iterable[Sentence]:
     for line in tables["encryption_counters"]:
         if line["wrong_outputs"] is not None and line["checked_outputs"]:
-            yield Sentence(
-                f"`{LABELS.get(line['backend'], line['backend'])}` {line['variant'] or ''} gave {line.text('wrong_outputs')} wrong of "
-                f"{line.text('checked_outputs')} checked outputs.",
-                (line,),
-            )
+            name = f"`{LABELS.get(line['backend'], line['backend'])}`{' ' + line['variant'] if line['variant'] else ''}"
+            wrong = f"{line.text('wrong_outputs')} wrong of {line.text('checked_outputs')} checked outputs"
+            yield Sentence(f"{name} gave {wrong}.", (line,))
 
 
 def inflation(tables: Tables) -> Answer | None:
@@ -125,8 +141,10 @@ def inflation(tables: Tables) -> Answer | None:
     kept = [line for line in lines if line["constant_rows"] == "exact"]
     if not as_published:
         return None
-    text = f"Gradients, if constant rows are treated as in the reference implementation: their norm is {_norms(as_published)} "
-    text += f"times float32's. Kept exact: {_norms(kept)}." if kept else "times float32's."
+    text = (
+        "With constant rows treated as in the reference implementation, the gradient norm under encryption is, over float32's, "
+    )
+    text += f"{_norms(as_published)}{f'; with constant rows kept exact, {_norms(kept)}' if kept else ''}."
     losses = [line for line in as_published if line["eval_loss_over_float"] is not None]
     more = [Sentence(f"Held-out loss over float32's then: {_losses(losses)}.", tuple(losses))] if losses else []
     return answer(text, [*as_published, *kept], more)
@@ -150,7 +168,9 @@ def seen(tables: Tables) -> Answer | None:
     encrypted = [line for line in lines if line["encrypted_matmuls"]]
     if not encrypted:
         return None
-    text = f"Of the text itself: an attack that knows the public embedding reads back {_read_back(encrypted)} of its tokens from "
+    text = (
+        f"Of the text itself: an attack that knows the public embedding reads back {_read_back(encrypted)} of its tokens from "
+    )
     text += "ciphertexts"
     clear = [line for line in lines if not line["encrypted_matmuls"]]
     text += f", and {_read_back(clear)} from what is sent in the clear." if clear else "."
@@ -171,7 +191,9 @@ def security(tables: Tables) -> Answer | None:
     if not lines:
         return None
     least = min(lines, key=lambda line: line.number("security_bits"))
-    text = f"Ciphertexts, of at least {least.text('security_bits')} bits of security by classical tables in every encrypted run; "
+    text = (
+        f"Ciphertexts, of at least {least.text('security_bits')} bits of security by classical tables in every encrypted run; "
+    )
     text += "and shapes, the number of rows, the order of layers and timing. No text, no clear activation or gradient, not the "
     text += "adapter, no loss and no key."
     margins = [line for line in lines if line["quantum_margin_bits"] is not None]

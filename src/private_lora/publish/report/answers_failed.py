@@ -19,11 +19,15 @@ def failed(tables: Tables) -> Answer | None:
     if len(by_verdict[NO_DATA]) == len([line for line in claims if line["verdict"] != NO_TARGET]) and not runs:
         return None
     missed, fails = by_verdict[MISSED], by_verdict[FAILS]
-    text = f"{counted(len(missed), 'target')} missed and {len(by_verdict[MET])} met; {counted(len(fails), 'setting')} of bits and "
-    text += f"quantizer failed; {counted(len(unfinished), 'run')} of {len(runs)} did not end well; {counted(len(disturbed), 'line')} of "
-    text += f"tables rest on disturbed measurements. No data for {counted(len(by_verdict[NO_DATA]), 'target')} or value."
+    said = [
+        f"{counted(len(missed), 'target')} missed and {len(by_verdict[MET])} met",
+        f"{counted(len(fails), 'setting')} of bits and quantizer failed",
+        f"{len(unfinished)} of {counted(len(runs), 'run')} did not end well",
+        f"{counted(len(disturbed), 'line')} of tables rest on disturbed measurements",
+        f"{counted(len(by_verdict[NO_DATA]), 'claim')} without data here",
+    ]
     more = [*_claims(missed), *_claims(fails), *(_run(line) for line in unfinished), *_disturbed(disturbed)]
-    return answer(text, [], more)
+    return answer(f"{'; '.join(said)}.", [], more)
 
 
 def _claims(lines: list[Line]) -> Iterable[Sentence]:

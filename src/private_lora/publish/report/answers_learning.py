@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from private_lora.publish.report.answer import Answer, Sentence, answer, counted, listed
 from private_lora.publish.report.lines import Line, Tables
 from private_lora.publish.tables.claims import FAILING_RATIO
-from private_lora.results.labels import DEFAULT_PAIR
+from private_lora.publish.tables.knowledge_runs import IN_PROCESS
+from private_lora.results.labels import DEFAULT_PAIR, USERS_OWN
 from private_lora.specs.models import OWN_MODELS
 
 CLOSE = 1.01  # times float32's loss: what `as good as float32` means here
@@ -27,11 +28,13 @@ def learned(tables: Tables) -> Answer | None:
     how = f"all {main.text('encrypted_matmuls')} remote products encrypted" if encrypted else "nothing encrypted"
     text = (
         f"{_verdict(main)} `{main['model']}`, trained for {main.text('steps')} steps on `{main['dataset']}` under "
-        f"{_setting(main)} with {how}, answers {main.ranged(AFTER, '%')} of {main.text('questions')} unseen questions; "
+        f"{_setting(main)}, with {how}, answers {main.ranged(AFTER, '%')} of {main.text('questions')} unseen questions; "
         f"before training {main.ranged('exact_match_before_percent', '%')}"
     )
     if main["guessing_percent"] is not None:
         text += f", by guessing {main.text('guessing_percent')} %"
+    beside = [f"{_setting(li)} {li.ranged(AFTER, '%')}" for li in same if not li["encrypted_matmuls"]]
+    text += f". In the clear: {listed(beside)}" if beside and encrypted else ""
     text += f". In brackets: the 95 % interval. {counted(main.number('seeds'), 'seed')} each."
     if main["model"] in OWN_MODELS:
         text += " This is no real LLM: it was made for this project."
@@ -45,7 +48,7 @@ def _task(line: Line) -> tuple:
 
 def _setting(line: Line) -> str:
     bits = f", {line.text('bits')} bits" if line["bits"] is not None else ""
-    place = f", {line['arrangement']}" if line["arrangement"] else ""
+    place = f", {line['arrangement']}" if line["arrangement"] not in (None, IN_PROCESS) else ""
     return f"`{line['backend']}`{bits}{place}"
 
 
@@ -103,16 +106,14 @@ def _compared(tables: Tables) -> list[Line]:
 
 
 def _close(line: Line, limit: float) -> bool:
-    """Whether every seed ended within the limit; a run that failed has not."""
-    return line["n_ok"] == line["n_requested"] and _worst(line) <= limit
-
-
-def _worst(line: Line) -> float:
-    return line.number("ratio_to_float_max" if line["ratio_to_float_max"] is not None else "ratio_to_float_mean")
+    """Whether every run ended, with a mean loss within the limit."""
+    return line["n_ok"] == line["n_requested"] and line.number("ratio_to_float_mean") <= limit
 
 
 def _model(line: Line) -> str:
-    return f"`{line['model']}` on `{line['dataset']}`{' (' + line['variant'] + ')' if line['variant'] else ''}"
+    """Model and data; the variant alone where the data's name says only how it was read."""
+    names = [line["variant"]] if line["variant"] and line["dataset"] in USERS_OWN else [line["dataset"], line["variant"]]
+    return f"`{line['model']}` on {' '.join(f'`{name}`' for name in names if name)}"
 
 
 def converges(tables: Tables) -> Answer | None:
@@ -126,22 +127,22 @@ def converges(tables: Tables) -> Answer | None:
     verdict = "Yes." if len(kept) == len(chosen) else "Not always." if kept else "No."
     setting = f"At {USUAL_BITS} bits ({DEFAULT_PAIR})" if usual else "With the quantizers that were run"
     each = listed(f"{_over_float(line)} on {_model(line)}" for line in chosen)
-    text = f"{verdict} {setting} the final loss over float32's is {each}. In brackets: lowest to highest seed."
+    text = f"{verdict} {setting} the final loss over float32's is {each}. In brackets: lowest to highest seed, runs that ended."
     return answer(text, chosen, [_summed(lines)])
 
 
 def _over_float(line: Line) -> str:
     if line["ratio_to_float_mean"] is None:
         return f"unknown (status {line['status'] or 'not known'})"
-    runs = f"{line.text('n_ok')} of {counted(line.number('n_requested'), 'run')}"
-    return f"{line.ranged('ratio_to_float_mean')} [{runs}]"
+    said = [line.limits("ratio_to_float_mean"), f"{line.text('n_ok')} of {line.text('n_requested')}"]
+    return f"{line.text('ratio_to_float_mean')} ({'; '.join(part for part in said if part)})"
 
 
 def _summed(lines: list[Line]) -> Sentence:
     near = sum(_close(line, FAILING_RATIO) for line in lines)
     asked, done = (sum(line.number(column) for line in lines) for column in ("n_requested", "n_ok"))
-    text = f"Of {counted(len(lines), 'quantized setting')}, {near} ended in every seed no more than {FAILING_RATIO - 1:.0%} "
-    text += f"above float32; {counted(asked - done, 'run')} of {asked:.0f} diverged, failed or stopped early."
+    text = f"Of {counted(len(lines), 'quantized setting')}, {near} ended no more than {FAILING_RATIO - 1:.0%} above float32 in "
+    text += f"the mean of their seeds; {counted(asked - done, 'run')} of {asked:.0f} diverged, failed or stopped early."
     return Sentence(text, tuple(lines))
 
 
@@ -155,11 +156,10 @@ def bits(tables: Tables) -> Answer | None:
     found = {key: _fewest(lines) for key, lines in groups.items()}
     usual = {key: line for key, line in found.items() if key[-1] == DEFAULT_PAIR} or found
     enough = [f"{line.text('activation_bits')} on {_model(line)}" for line in usual.values() if line]
-    never = [_model(groups[key][0]) for key, line in usual.items() if not line]
-    said = [f"enough bits are {listed(enough)}"] if enough else []
-    said += [f"no width that was run is enough on {listed(never)}"] if never else []
+    never = [f"none that was run on {_model(groups[key][0])}" for key, line in usual.items() if not line]
     pair = DEFAULT_PAIR if next(iter(usual))[-1] == DEFAULT_PAIR else "the quantizers that were run"
-    text = f"With {pair}, {', and '.join(said)}: every seed ends no more than {CLOSE - 1:.0%} above float32's loss there."
+    text = f"With {pair}: {listed([*enough, *never])}. That is the fewest bits from which on every width that was run ends, in "
+    text += f"the mean of its seeds, no more than {CLOSE - 1:.0%} above float32's loss."
     read = [line or groups[key][-1] for key, line in usual.items()]
     return answer(text, read, _by_pair(groups, found))
 
@@ -185,6 +185,7 @@ def _by_pair(groups: dict[tuple, list[Line]], found: dict[tuple, Line | None]) -
             line = found[key]
             shown = line or widest
             what = "from" if line else "not even at"
-            said.append(f"{key[-1]} {what} {shown.text('activation_bits')} bits ({shown.ranged('ratio_to_float_mean')})")
+            ratio = shown.ranged("ratio_to_float_mean") or "no loss to compare"
+            said.append(f"{key[-1]} {what} {shown.text('activation_bits')} bits, {ratio}")
             read.append(shown)
         yield Sentence(f"{_model(read[0])}: {'; '.join(said)}.", tuple(read))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from private_lora.publish.tables.render import ends_of, is_empty, notes_in, text_of
 
-# Plaintext products and steps that ours are measured over, by the end of a column's name. Those that have no number are named too.
+# Plaintext products and steps that ours are measured over, by the end of a column's name.
 OVER = {
     "float32": "float32",
     "float32_onednn": "float32 (oneDNN)",

@@ -41,6 +41,15 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
+// The image is in the page once, not again in a link.
+for (const figure of document.querySelectorAll("figure")) {
+  const link = document.createElement("a");
+  link.textContent = "PNG";
+  link.download = `${figure.id.replace("figure-", "")}.png`;
+  link.href = figure.querySelector("img").src;
+  figure.querySelector(".downloads").prepend(link);
+}
+
 const unfold = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target) return;

@@ -160,7 +160,11 @@ def _made(directory: Path, known: dict) -> list[str]:
 
 def _rendered(report: Report) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"marked_up": lambda text: jinja2.filters.Markup(marked_up(text))}
     texts = {name: (HERE / file).read_text(encoding="utf-8") for name, file in (("style", STYLE), ("script", SCRIPT))}

@@ -13,6 +13,7 @@ from private_lora.publish.report import answers_encryption as encryption
 from private_lora.publish.report import answers_failed as failing
 from private_lora.publish.report import answers_learning as learning
 from private_lora.publish.report import answers_published as paper
+from private_lora.publish.report import answers_time as time
 from private_lora.publish.report.answer import Answer
 from private_lora.publish.report.lines import Tables
 
@@ -44,22 +45,23 @@ OPENING = ("learned", "converges", "exact", "step")
 _SMALL_MODELS = (
     "`mini-llama`, `mini-llama-outlier` and `nano` were trained for this project, so that a study runs on any machine. Their "
     "absolute losses say nothing about large models. Small models lack the extreme activations that make static and per-tensor "
-    "quantization fail in large ones; SmolLM2 has them, and `mini-llama-outlier` has them planted without a change of the function "
-    "that it computes.",
+    "quantization fail in large ones; SmolLM2 has them, and `mini-llama-outlier` has them planted without a change of the "
+    "function that it computes.",
     "Padding is left out of losses here; in the published values it was counted.",
 )
 _INFLATED = (
-    "Why: labels of questions and padding are masked, so many rows of a gradient are exactly zero. A dynamic quantizer divides each "
-    "row by its range. For a row without a range the reference implementation takes the scale 1. An encrypted product is noisy, and "
-    "decryption multiplies the noise by that scale: far above the real gradients of the batch. The forward loss barely moves, and "
-    "AdamW, which normalises the size of its updates, hides the damage for a while. Here a zero row has the scale zero and stays "
-    "zero (*constant rows: exact*).",
-    "The real run is a step on one short line of code: few labelled tokens give large gradients, so the same noise stands out less.",
+    "Why: labels of questions and padding are masked, so many rows of a gradient are exactly zero. A dynamic quantizer divides "
+    "each row by its range. For a row without a range the reference implementation takes the scale 1. An encrypted product is "
+    "noisy, and decryption multiplies the noise by that scale: far above the real gradients of the batch. The forward loss "
+    "barely moves, and AdamW, which normalises the size of its updates, hides the damage for a while. Here a zero row has the "
+    "scale zero and stays zero (*constant rows: exact*).",
+    "The real run is a step on one short line of code: few labelled tokens give large gradients, so the same noise stands out "
+    "less.",
 )
 _SMALL_LAYERS = (
     "Below 512 inputs or outputs Concrete ML's trainer does not use GLWE but compiles circuits, which quantize statically. A "
-    "circuit is compiled for the sums seen in calibration, and a larger one wraps around without an error; *wrong outputs* counts "
-    "them.",
+    "circuit is compiled for the sums seen in calibration, and a larger one wraps around without an error; *wrong outputs* "
+    "counts them.",
 )
 
 QUESTIONS = (
@@ -89,11 +91,11 @@ QUESTIONS = (
         Part("forgot", "What it forgot", learning.forgot, (), ("knowledge",)),
     )),
     Question("cost", "What does it cost, in time, bytes, money?", (
-        Part("step", "A whole step", cost.step, ("equal_batch",), ("full_step",)),
-        Part("operations", "Where the time of a step goes", cost.operations, ("full_step_operations",), ("full_step",)),
-        Part("products", "The products alone", cost.products, ("block_latency",), ("block_latency", "block_utilisation")),
-        Part("layer", "One layer", cost.layer, ("layer_latency",), ("layer",)),
-        Part("whole_runs", "Whole runs", cost.whole_runs, ("time_by_operation",), ("encryption_counters",)),
+        Part("step", "A whole step", time.step, ("equal_batch",), ("full_step",)),
+        Part("operations", "Where the time of a step goes", time.operations, ("full_step_operations",), ("full_step",)),
+        Part("products", "The products alone", time.products, ("block_latency",), ("block_latency", "block_utilisation")),
+        Part("layer", "One layer", time.layer, ("layer_latency",), ("layer",)),
+        Part("whole_runs", "Whole runs", time.whole_runs, ("time_by_operation",), ("encryption_counters",)),
         Part("traffic", "Bytes", cost.traffic, ("bytes_per_token",), ("block_bytes", "full_step")),
         Part("links", "Slow links, predicted", cost.links, ("step_time_by_bandwidth", "step_latency"), ("step_cost",)),
         Part("workers", "Through workers", cost.workers, ("loopback_step",), ("loopback",)),

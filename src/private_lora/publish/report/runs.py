@@ -36,7 +36,9 @@ def _run(run_id: str, results: Path, recorded: Path) -> Run:
     environments = [sidecar.get("environment", {}) for _, sidecar in found]
     machines, commits, dates = (
         _joined(values)
-        for values in zip(*((_machine(e), e.get("commit", "")[:10], e.get("started_at", "")[DATE]) for e in environments), strict=True)
+        for values in zip(
+            *((_machine(e), e.get("commit", "")[:10], e.get("started_at", "")[DATE]) for e in environments), strict=True
+        )
     )
     return Run(run_id, machines, commits, dates, said)
 
@@ -53,4 +55,7 @@ def _joined(values: Iterable[str]) -> str:
 def summary(runs: Iterable[Run]) -> dict[str, list[str]]:
     """Machines, commits and dates of the runs, each once, in order."""
     columns = {"machines": "machine", "commits": "commit", "dates": "date"}
-    return {name: sorted({part for run in runs for part in getattr(run, column).split("; ") if part}) for name, column in columns.items()}
+    return {
+        name: sorted({part for run in runs for part in getattr(run, column).split("; ") if part})
+        for name, column in columns.items()
+    }
