@@ -38,14 +38,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# The report reads every table and figure, so it is made again only after one of them, or a caption.
+# The workflow makes the report. Snakemake's own report beside it shows which rule made what; it reads every table and figure, so
+# it is made again only after one of them, or a caption.
 reproduce: install
 	@test -f $(CONFIG) || { echo "Error: there is no configuration $(CONFIG)" >&2; exit 1; }
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
-	@report=$(RESULTS)/report.html; set -e; \
-	if [ ! -f $$report ] || [ -n "$$(find $(RESULTS)/tables $(RESULTS)/figures workflow/report -newer $$report)" ]; then \
-		$(BIN)/snakemake --configfile $(CONFIG) --report $$report; \
-	fi; echo "report: $$report"
+	@provenance=$(RESULTS)/provenance.html; set -e; \
+	if [ ! -f $$provenance ] || [ -n "$$(find $(RESULTS)/tables $(RESULTS)/figures workflow/report -newer $$provenance)" ]; then \
+		$(BIN)/snakemake --configfile $(CONFIG) --report $$provenance; \
+	fi; echo "report: $(RESULTS)/report.html"
 
 smoke:
 	$(MAKE) reproduce CONFIG=config/smoke.yaml

@@ -16,6 +16,7 @@ rule all:
     default_target: True
     input:
         PUBLISHED,
+        REPORT,
 
 
 include: "workflow/rules/prepare.smk"

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.core.paths import PACKAGE
 
 try:
     # Here already what other packages add is read, and refused if it cannot be used.
@@ -41,6 +42,7 @@ COSTS = f"{DATA}/costs.csv"
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
+REPORT = f"{RESULTS}/report.html"
 
 # Snakemake cuts this down to the cores that it was given, on a cluster to the `max-threads` of its profile.
 ALL_CORES = 1024
@@ -91,7 +93,7 @@ def memory_of(wildcards):
 
 
 def described(path, kind, name):
-    """An entry of the report, with its caption, if it is not of another package."""
+    """An entry of Snakemake's own report, with its caption, if it is not of another package."""
     file = f"report/{kind}_{name}.rst"
     caption = f"../{file}" if Path("workflow", file).is_file() else None
     return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})

@@ -26,7 +26,7 @@ def test_every_run_of_the_grid_is_in_one_job(tree, name):
     jobs = tree.jobs(f"config/{name}.yaml")
     found = batches_of(study)
     assert sum(jobs[rule] for rule in MEASURED) == len(found)
-    assert jobs.keys() - MEASURED == {"kernels", "publish", "all", "total"}
+    assert jobs.keys() - MEASURED == {"kernels", "publish", "report", "all", "total"}
     ids = [spec.run_id for batch in found for spec in batch.specs]
     others = study.loopbacks, study.generations, study.layers, study.blocks, study.worker_views
     assert ids == [*study.runs, *(run_id for kind in others for run_id in kind)]
@@ -59,7 +59,7 @@ def test_gpu_study_is_planned_without_a_gpu(tree):
     study = load_study([GPU])
     jobs = tree.jobs(str(GPU.relative_to(ROOT)))
     assert len(study.blocks) == 6
-    assert jobs.keys() == {"block_job", "kernels", "publish", "all", "total"}
+    assert jobs.keys() == {"block_job", "kernels", "publish", "report", "all", "total"}
     assert {"block_utilisation", "block_latency"} <= {*study.tables, *study.figures}
 
 
@@ -91,7 +91,7 @@ def test_what_left_the_default_study_is_in_the_full_one():
 
 
 def test_recorded_study_schedules_nothing_heavy(tree):
-    assert tree.jobs("config/recorded.yaml") == {"publish": 1, "all": 1, "total": 2}
+    assert tree.jobs("config/recorded.yaml") == {"publish": 1, "report": 1, "all": 1, "total": 3}
     job = "results/recorded-published/data/jobs/sweep-1.csv"
     assert tree.snakemake("--dry-run", "--configfile", "config/recorded.yaml", job).returncode != 0
 

@@ -1,4 +1,4 @@
-"""Answers on what else it costs: bytes, slow links, workers, generated tokens, memory, money; and how far predictions are off."""
+"""Answers on bytes, slow links, workers, generated tokens, memory and money, and on how far predictions are off."""
 
 from __future__ import annotations
 
