@@ -53,7 +53,7 @@ rule report:
         f"{LOGS}/report.log",
     localrule: True
     params:
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
         tables=list(TABLES),
         figures=list(FIGURES),
     shell:

@@ -47,7 +47,7 @@ def test_a_stage_is_a_target(tree):
 
 
 @pytest.mark.parametrize(
-    "target", ["publish", "costs", "results/smoke/figures/loss_curves.png", "results/smoke/tables/runs.csv"]
+    "target", ["publish", "report", "costs", "results/smoke/figures/loss_curves.png", "results/smoke/tables/runs.csv"]
 )
 def test_what_is_published_is_a_target(tree, target):
     result = tree.snakemake(target, "--dry-run", "--quiet", "rules", "--configfile", "config/smoke.yaml")
@@ -108,7 +108,7 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    known = {"finetune", "loopback", "generation", "layer", "block", "worker_view", "compile", "publish", "pretrain"}
+    known = {"finetune", "loopback", "generation", "layer", "block", "worker_view", "compile", "publish", "report", "pretrain"}
     assert known == {command[0] for command in commands}
     for command in commands:
         build_parser(command[0]).parse_args(command)

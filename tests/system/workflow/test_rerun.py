@@ -115,3 +115,8 @@ def test_studies_with_their_own_results_leave_each_other_alone(done):
     assert done.snakemake("--configfile", done.configure("other.yaml", STUDY | {"results": "elsewhere"})).returncode == 0
     assert done.files() == before
     assert done.jobs("study.yaml") == {}
+
+
+def test_editing_the_page_makes_the_report_alone(done):
+    append(done, "publish/report/page.css", "\n/* Another colour. */\n")
+    assert done.jobs("study.yaml") == {"report": 1, "all": 1, "total": 2}
