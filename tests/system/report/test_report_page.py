@@ -82,7 +82,12 @@ def test_headings_are_the_questions_in_order(opened):
     assert [level for level, _ in headings].count(1) == 1 and headings[0][0] == 1
     assert all(after - before <= 1 for (before, _), (after, _) in pairwise(headings))
     second = [text for level, text in headings if level == 2]
-    assert second == ["The result", *(question.heading for question in QUESTIONS), "Everything else", "Every run"]
+    assert second == [
+        "The result: does a real model learn?",
+        *(question.heading for question in QUESTIONS),
+        "Everything else",
+        "Every run",
+    ]
 
 
 def test_landmarks_language_and_a_focus_that_is_seen(opened):

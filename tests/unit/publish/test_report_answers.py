@@ -190,8 +190,23 @@ def test_what_failed_lists_every_miss_and_every_run_that_did_not_end_well(tmp_pa
         "MISSED: a block at 2,048 tokens: 0.3500, target <= 0.2.",
         "FAILS: 4 bits: 1.500, target <= 0.2.",
         "Run `two`: diverged.",
-        "Disturbed in the table `claims`: 3 lines. a neighbour.",
+        "Disturbed in the table `claims`: 3 lines (a neighbour).",
     ]
+
+
+def test_a_missed_ratio_over_float32_has_the_others_beside_it(tmp_path):
+    names = (
+        "a block: server over plaintext float32",
+        "a block: server over plaintext int8",
+        "a block: server over plaintext bf16",
+    )
+    values = (2.125, 12.5, None)
+    lines = [CLAIM | {"claim": name, "value": value} for name, value in zip(names, values, strict=True)]
+    lines[1:] = [line | {"verdict": "no target"} for line in lines[1:]]
+    other = lines[0] | {"value": 3.25}
+    answer = failing.failed(tables_of(tmp_path, {"claims": [*lines, other]}))
+    assert answer.more[0].text == f"MISSED: {names[0]}: 2.125, target <= 0.2 (over int8 12.50)."
+    assert answer.more[1].text == f"MISSED: {names[0]}: 3.250, target <= 0.2."
 
 
 def test_of_published_quantities_measured_ones_stand_first(tmp_path):

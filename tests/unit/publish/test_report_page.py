@@ -66,7 +66,7 @@ def test_a_claim_that_is_missed_is_listed_with_its_value_and_target(failing):
     seen = texts(written(failing))
     assert len(missed) >= 2
     for _, claim in missed.iterrows():
-        assert f"{claim['verdict']}: {claim['claim']}: " in seen
+        assert f"{claim['verdict']} : {claim['claim']}: " in seen
         assert f"target {claim['target']}." in seen
     assert "Does it converge? No. At 8 bits" in seen
 

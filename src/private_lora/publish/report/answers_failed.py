@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 from private_lora.publish.report.answer import Answer, Sentence, answer, counted, listed
 from private_lora.publish.report.lines import Line, Tables
 from private_lora.publish.tables.claim import FAILS, MET, MISSED, NO_DATA, NO_TARGET
 from private_lora.results.runs import OK
+
+# As the claims on a block name what a product is measured over.
+OVER_FLOAT32 = "plaintext float32"
 
 
 def failed(tables: Tables) -> Answer | None:
@@ -26,14 +30,25 @@ def failed(tables: Tables) -> Answer | None:
         f"{counted(len(disturbed), 'line')} of tables rest on disturbed measurements",
         f"{counted(len(by_verdict[NO_DATA]), 'claim')} without data here",
     ]
-    more = [*_claims(missed), *_claims(fails), *(_run(line) for line in unfinished), *_disturbed(disturbed)]
+    more = [*_claims(missed, claims), *_claims(fails, claims), *(_run(line) for line in unfinished), *_disturbed(disturbed)]
     return answer(f"{'; '.join(said)}.", [], more)
 
 
-def _claims(lines: list[Line]) -> Iterable[Sentence]:
+def _claims(lines: list[Line], claims: list[Line]) -> Iterable[Sentence]:
     for line in lines:
         value = line.text("value") or "no finite value"
-        yield Sentence(f"{line['verdict']}: {line['claim']}: {value}, target {line['target']}.", (line,))
+        text = f"{line['verdict']}: {line['claim']}: {value}, target {line['target']}{_over_others(line, claims)}."
+        yield Sentence(text, (line,))
+
+
+def _over_others(line: Line, claims: list[Line]) -> str:
+    """The same ratio over the other plaintext products, which stand behind that over float32 in the table."""
+    stem, over_float32, _ = line["claim"].partition(OVER_FLOAT32)
+    if not over_float32:
+        return ""
+    behind = takewhile(lambda other: other["claim"] != line["claim"] and other["claim"].startswith(stem), claims[line.row :])
+    said = [f"{other['claim'].rpartition(' ')[2]} {other.text('value')}" for other in behind if other["value"] is not None]
+    return f" (over {', '.join(said)})" if said else ""
 
 
 def _run(line: Line) -> Sentence:
@@ -44,4 +59,4 @@ def _disturbed(lines: list[Line]) -> Iterable[Sentence]:
     for name in dict.fromkeys(line.table for line in lines):
         found = [line for line in lines if line.table == name]
         reasons = listed(dict.fromkeys(str(line["disturbed"]) for line in found))
-        yield Sentence(f"Disturbed in the table `{name}`: {counted(len(found), 'line')}. {reasons}.", tuple(found))
+        yield Sentence(f"Disturbed in the table `{name}`: {counted(len(found), 'line')} ({reasons}).", tuple(found))

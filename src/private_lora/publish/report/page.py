@@ -18,6 +18,7 @@ from private_lora.publish.report.lines import Tables
 from private_lora.publish.report.pieces import Figure, Table, figure, table
 from private_lora.publish.report.questions import OPENING, QUESTIONS, Part, Question
 from private_lora.publish.report.runs import Run, runs_of, summary
+from private_lora.publish.tables.claim import FAILS, MISSED
 from private_lora.results.provenance import code_state
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 
@@ -124,7 +125,7 @@ class Report:
     def machines(self, sentence: Sentence) -> list[str]:
         """Machines of the lines that a sentence speaks of, or else of the runs behind them."""
         names = sentence.machines or [self.runs[run_id].machine for run_id in sentence.run_ids if run_id in self.runs]
-        return list(dict.fromkeys(name for name in names if name))
+        return list(dict.fromkeys(part for name in names for part in name.split("; ") if part))
 
 
 def alt(piece: Figure, answer: Answer | None) -> str:
@@ -133,9 +134,10 @@ def alt(piece: Figure, answer: Answer | None) -> str:
 
 
 def marked_up(text: str) -> str:
-    """HTML of a sentence: names in `backticks` and words in *asterisks* as they should look."""
+    """HTML of a sentence: names in `backticks`, words in *asterisks*, and the verdict that it may begin with, marked."""
     escaped = html.escape(text, quote=False)
-    return re.sub(r"\*([^*\s][^*]*)\*", r"<em>\1</em>", re.sub(r"`+([^`]*)`+", r"<code>\1</code>", escaped))
+    named = re.sub(r"\*([^*\s][^*]*)\*", r"<em>\1</em>", re.sub(r"`+([^`]*)`+", r"<code>\1</code>", escaped))
+    return re.sub(rf"^({MISSED}|{FAILS}):", r'<strong class="is-missed">\1</strong>:', named)
 
 
 def write_report(
