@@ -142,6 +142,13 @@ def test_a_model_that_learned_nothing_is_a_no(tmp_path):
     assert learning.learned(tables_of(tmp_path, {"knowledge": [KNOWLEDGE | ends]})).sentence.text.startswith("No. ")
 
 
+def test_an_encrypted_run_stands_before_clear_ones_of_more_questions(tmp_path):
+    clear = KNOWLEDGE | {"backend": "integer", "encrypted_matmuls": 0, "questions": 1500, "exact_match_after_percent": 93.75}
+    answer = learning.learned(tables_of(tmp_path, {"knowledge": [clear, KNOWLEDGE]}))
+    assert "under `packed`, 8 bits, with all 86,700 remote products encrypted" in answer.sentence.text
+    assert "In the clear: `integer`, 8 bits 93.75 % (88.50 to 93.50)." in answer.sentence.text
+
+
 def test_a_model_of_this_project_is_called_no_real_one(tmp_path):
     text = learning.learned(tables_of(tmp_path, {"knowledge": [KNOWLEDGE | {"model": "mini-llama"}]})).sentence.text
     assert "no real LLM" in text

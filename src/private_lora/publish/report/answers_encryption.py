@@ -77,10 +77,8 @@ def published_scheme(tables: Tables) -> Answer | None:
     if not ours:
         return None
     largest = max(ours, key=_distance)
-    text = (
-        f"In {counted(len(ours), 'step')} of `{largest['model']}` under the paper's scheme (`glwe`), the training loss moved "
-    )
-    text += f"from exact integers' by at most {_unsigned(largest)}{_norms_over_integer(ours)}."
+    text = f"In {counted(len(ours), 'step')} of `{largest['model']}` under the paper's scheme (`glwe`), the training loss "
+    text += f"moved from exact integers' by at most {_unsigned(largest)}{_norms_over_integer(ours)}."
     if plain:
         most = max(plain, key=_distance)
         further = "further" if _distance(largest) < _distance(most) else "no further"
@@ -105,10 +103,9 @@ def _norms_over_integer(lines: list[Line]) -> str:
     known = [line for line in lines if line["grad_norm_over_integer"] is not None]
     if not known:
         return ""
-    low, high = (pick(known, key=lambda line: line.number("grad_norm_over_integer")) for pick in (min, max))
-    return (
-        f", and the gradient norm was {low.text('grad_norm_over_integer')} to {high.text('grad_norm_over_integer')} of theirs"
-    )
+    ends = [pick(known, key=lambda line: line.number("grad_norm_over_integer")) for pick in (min, max)]
+    said = " to ".join(dict.fromkeys(line.text("grad_norm_over_integer") for line in ends))
+    return f", and the gradient norm was {said} of theirs"
 
 
 def _noise(tables: Tables) -> Iterable[Sentence]:

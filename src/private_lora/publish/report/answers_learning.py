@@ -17,12 +17,12 @@ AFTER = "exact_match_after_percent"
 
 
 def learned(tables: Tables) -> Answer | None:
-    """Whether the model that was asked most answers what it could not before, under encryption if it was so trained."""
+    """Whether a model answers what it could not before: a real one, trained under encryption, if there is such a run."""
     lines = [line for line in tables["knowledge"] if line[AFTER] is not None]
     if not lines:
         return None
-    # Real models before those made for this project, whole trainings before small ones, encrypted before clear.
-    main = max(lines, key=lambda li: (li["model"] not in OWN_MODELS, li["questions"] or 0, bool(li["encrypted_matmuls"])))
+    # Real models before those made for this project, encrypted before clear, then those that were asked more.
+    main = max(lines, key=lambda li: (li["model"] not in OWN_MODELS, bool(li["encrypted_matmuls"]), li["questions"] or 0))
     same = [li for li in lines if _task(li) == _task(main)]
     encrypted = main["encrypted_matmuls"]
     how = f"all {main.text('encrypted_matmuls')} remote products encrypted" if encrypted else "nothing encrypted"

@@ -113,7 +113,8 @@ def _parts(line: Line) -> str:
 
 def whole_runs(tables: Tables) -> Answer | None:
     """How much of a whole encrypted run the server's product takes."""
-    lines = [line for line in tables["encryption_counters"] if line["encrypted_matmuls"] and line["matmul_time_s"] is not None]
+    lines = [line for line in tables["encryption_counters"] if line["encrypted_matmuls"]]
+    lines = [line for line in lines if line["matmul_time_s"] is not None and line["total_time_s"] is not None]
     if not lines:
         return None
     # The longest run of each backend.
