@@ -93,7 +93,7 @@ def test_a_table_and_a_figure_of_somebody_else_stand_in_the_last_section(failing
     for suffix in (".png", ".csv"):
         source = failing / "figures" / f"final_loss_vs_bits{suffix}"
         (failing / "figures" / f"drawn{suffix}").write_bytes(source.read_bytes())
-    entries = {name: Published(name, f"Their {name}", "", "What it shows.") for name in ("theirs", "drawn")}
+    entries = {name: Published(name, f"Their {name}", f"theirs:{name}", "What it shows.") for name in ("theirs", "drawn")}
     monkeypatch.setattr(page, "PUBLISHED_TABLES", PUBLISHED_TABLES | {"theirs": entries["theirs"]})
     monkeypatch.setattr(page, "PUBLISHED_FIGURES", PUBLISHED_FIGURES | {"drawn": entries["drawn"]})
     content = written(failing)
