@@ -1,0 +1,56 @@
+"""Whether outsourcing pays: private fine-tuning beside plain LoRA on the same machine, in time, memory and money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train. seconds, money: of the whole training. memory: of the user's machine; fits: whether that has it."""
+
+    name: str
+    seconds: float
+    memory: float
+    fits: bool
+    money: float
+
+
+def verdict(private: Way, plain: list[Way], machine_memory: float) -> dict:
+    """`outsource`: whether it pays; `reason`: memory, time or money; `said`: the sentence with the numbers that decide.
+
+    It pays where no plain way fits the machine and the private client does, or where the private training takes less time than
+    every plain way that fits. Plain LoRA at home is private too, so equal is not enough.
+    """
+    fitting = [way for way in plain if way.fits]
+    if not private.fits:
+        return _said(False, "memory", f"no: its client takes {_gb(private.memory)} and this machine has {_gb(machine_memory)}")
+    if not fitting:
+        least = min(plain, key=lambda way: way.memory)
+        text = f"{least.name} takes {_gb(least.memory)} and the private client {_gb(private.memory)} of {_gb(machine_memory)}"
+        return _said(True, "memory", f"yes: plain LoRA does not fit this machine in any type: {text}")
+    fastest = min(fitting, key=lambda way: way.seconds)
+    times = f"{_time(private.seconds)} in private, {_time(fastest.seconds)} for plain LoRA in {fastest.name}"
+    if private.seconds < fastest.seconds:
+        return _said(True, "time", f"yes: the training takes {times}")
+    cheapest = min(fitting, key=lambda way: way.money)
+    ratio = private.seconds / fastest.seconds
+    text = f"no: the training takes {times}, {ratio:.3g} times as long"
+    if private.money < cheapest.money:
+        text += f"; it would cost {private.money:.4g} instead of {cheapest.money:.4g}"
+    return _said(False, "time", text)
+
+
+def _said(outsource: bool, reason: str, said: str) -> dict:
+    return {"outsource": outsource, "reason": reason, "said": said}
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
+def _time(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"
