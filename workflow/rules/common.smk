@@ -30,7 +30,7 @@ LOGS = f"{RESULTS}/logs"
 KERNELS = "results/kernels.txt"
 
 # Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
-KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in ("loopback", "generation", "layer", "block")}
+KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in ("loopback", "generation", "estimate", "layer", "block")}
 # Runs that share a process are one job, whose name and number are those of its records.
 BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.measurements])
 RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}

@@ -32,6 +32,7 @@ rule publish:
         " --convergence {input.convergence:q} --convergence-beside {input.convergence_beside:q}"
         " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
         " --generation {input.generation:q} --generation-beside {input.generation_beside:q}"
+        " --estimate {input.estimate:q} --estimate-beside {input.estimate_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
         " --tables {params.tables} --figures {params.figures} > {log} 2>&1"

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-KINDS = ("convergence", "loopback", "generation", "layer", "block")
+KINDS = ("convergence", "loopback", "generation", "estimate", "layer", "block")
 
 _shared: dict = {}
 

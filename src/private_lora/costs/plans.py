@@ -7,6 +7,7 @@ to take seconds; else the first one stands for the others. Without weights, rand
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -62,6 +63,16 @@ class ModelPlan:
     def is_exact(self) -> bool:
         """Whether every product was planned from its own weight, so that bytes are those of a run."""
         return self.blocks == self.model_blocks
+
+    def of_each_shape(self) -> list:
+        """One plan for each (inputs, outputs): the one that most products of that shape have, in what costs time."""
+        found: dict[tuple[int, int], Counter] = {}
+        plans = {}
+        for p in self.products:
+            key = p.shape, p.plan.parameters["ring_size"], p.plan.parameters["log2_q"], p.message_bytes
+            found.setdefault(p.shape, Counter())[key] += p.held
+            plans[key] = p.plan
+        return [plans[counts.most_common(1)[0][0]] for counts in found.values()]
 
     def say(self) -> str:
         """A sentence on what the parameters were taken from."""

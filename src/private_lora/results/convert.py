@@ -20,7 +20,7 @@ from private_lora.results.sidecars import read_sidecars
 MASKED = ("packed", "packed_approx", "packed_simulated")
 # Stages whose tables name a backend's options by its variant.
 NAMED = ("layer", "block", "full_size")
-KINDS = ("convergence", "loopback", "generation", "layer", "block")
+KINDS = ("convergence", "loopback", "generation", "estimate", "layer", "block")
 # Columns that schema version 1 did not have.
 ADDED = ("schema_version", "options", "layer", "tokens", "inputs", "outputs", "sample", "note")
 # Which of Concrete ML's paths a run took: the unit of this metric in version 1, an option now.

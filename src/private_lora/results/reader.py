@@ -44,7 +44,7 @@ COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The eight CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The nine CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -65,6 +65,11 @@ class Data:
     def generation(self) -> pd.DataFrame:
         """Rows of every measurement of a text that is generated; as `convergence`, and steps are tokens."""
         return name_pairs(self._rows("generation.csv"))
+
+    @cached_property
+    def estimate(self) -> pd.DataFrame:
+        """Rows of every run that was estimated before it, and of its estimate; as `convergence`."""
+        return name_pairs(self._rows("estimate.csv"))
 
     @cached_property
     def layer(self) -> pd.DataFrame:
@@ -102,7 +107,7 @@ class Data:
     @cached_property
     def disturbed(self) -> dict[str, str]:
         """run_id -> what disturbed it, for runs whose time is a result and was disturbed: see `disturbance.disturbed_runs`."""
-        return disturbed_runs(self.convergence, self.loopback, self.generation, self.layer, self.block)
+        return disturbed_runs(self.convergence, self.loopback, self.generation, self.estimate, self.layer, self.block)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

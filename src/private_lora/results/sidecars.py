@@ -9,7 +9,7 @@ from pathlib import Path
 from private_lora.core.errors import UserError
 
 # Directories of a study's runs.
-KINDS = ("runs", "loopback", "generation", "layer", "block")
+KINDS = ("runs", "loopback", "generation", "estimate", "layer", "block")
 # Stages had these names once, and so had the run_ids that begin with them; recorded sidecars stay as they were written.
 FORMER_STAGES = {"latency": "layer", "network": "loopback"}
 
