@@ -6,7 +6,7 @@ Outputs of a product do not depend on each other, so of a wide layer a part of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -37,13 +37,16 @@ from private_lora.training.head import MOST_AT_ONCE, ChunkedLoss
 from private_lora.training.loop import train_step
 from private_lora.training.preparation import Run, make_optimizer, quantization_of
 
-# Multiplications of one pass over the sliced shapes, of one step of a block: about a second each of float32 on two cores.
-PRODUCT_BUDGET, STEP_BUDGET = 6e10, 1e11
+# Multiplications of one pass over the sliced shapes, of one step of a block: half a second each of float32 on two cores.
+PRODUCT_BUDGET, STEP_BUDGET = 3e10, 7e10
 MOST_TOKENS, FEWEST_COLUMNS = 2048, 128
-REPEATS, STEPS = 2, 4  # beside a first, which is not counted; of the steps it is one
+# A product is repeated, after a first that is not counted, until it took so long.
+LONG_ENOUGH_S, FEWEST_REPEATS, MOST_REPEATS = 0.3, 2, 9
+MANY_STEPS, FEW_STEPS = 6, 3  # of small blocks, of large ones
 HEAD_ROWS = 256
 DRAWN_ROWS = 4096  # of a head, whose values do not matter
-SMALL_BLOCK = 2**23  # weights of a block of which two are run as well as one, so that what is paid once stands apart
+FEW, MANY = 1, 4  # blocks
+SMALL_BLOCK = 2**23  # weights of a block of which MANY are run as well as FEW, so that what is paid once stands apart
 FEW_TOKENS = 256  # a vocabulary that costs nothing
 FEW_ROWS = 8
 PLAINTEXT = ("plaintext_float32", "plaintext_float32_onednn", "plaintext_bf16", "plaintext_int8")
@@ -101,7 +104,7 @@ def _record_encrypted(recorder: Recorder, run: RunSpec, backend, plan, x, weight
     first = quantize_activations(np.resize(x, (-(-len(x) // SLOTS) * SLOTS, x.shape[1])), *_quantization(q))
     dequantize_product(timed_product(client, server, first.values).y, first, integers.terms)
     client.offline = Offline()
-    for repeat in range(REPEATS):
+    for repeat in _repeats():
         watch = Stopwatch()
         rows = quantize_activations(x, *_quantization(q))
         quantize_s = watch.lap()
@@ -111,6 +114,15 @@ def _record_encrypted(recorder: Recorder, run: RunSpec, backend, plan, x, weight
         quantize_s += watch.lap()
         for metric, (value, unit) in (product.metrics | {"client_quantize_time_s": (quantize_s, "s")}).items():
             recorder.add(metric, value, unit, repeat=repeat, **columns)
+
+
+def _repeats() -> Iterator[int]:
+    """0, 1, 2, ... until what is done with them took long enough for a median."""
+    start = time.perf_counter()
+    for repeat in range(MOST_REPEATS):
+        yield repeat
+        if repeat + 1 >= FEWEST_REPEATS and time.perf_counter() - start > LONG_ENOUGH_S:
+            return
 
 
 def _quantization(q) -> tuple:
@@ -128,7 +140,7 @@ def _record_plaintext(recorder: Recorder, run: RunSpec, x, weight, of: dict) -> 
         products[PREPACKED] = _prepacked(*integers)
     for name, product in products.items():
         product()
-        for repeat in range(REPEATS):
+        for repeat in _repeats():
             times, _ = product()
             recorder.add("matmul_time_s", times["matmul_time_s"][0], "s", repeat=repeat, backend=name, **of)
 
@@ -156,24 +168,27 @@ def calibrate_local(source: str, architecture: Architecture, run: RunSpec) -> di
     tokens, own_head = sequences * run.sequence_length, run.batch_size * run.sequence_length * architecture.vocabulary
     whole_head = own_head <= MOST_AT_ONCE  # then the loss is taken at once, and is part of the steps below
     vocabulary = architecture.vocabulary if whole_head else FEW_TOKENS
-    spec = run.model_copy(update={"batch_size": sequences, "steps": STEPS, "backend": "float", "warmup_steps": 0})
+    steps = MANY_STEPS if architecture.block_weights <= SMALL_BLOCK else FEW_STEPS
+    spec = run.model_copy(update={"batch_size": sequences, "steps": steps, "backend": "float", "warmup_steps": 0})
     runs = {blocks: _Part(source, spec, blocks, vocabulary) for blocks in _numbers_of_blocks(architecture)}
-    few = runs[1]
-    block_s = max(runs[2].own_s - few.own_s, 0.0) if 2 in runs else few.own_s
+    few, many = runs[FEW], runs[max(runs)]
+    more = max(runs) - FEW
+    block_s = max(many.own_s - few.own_s, 0.0) / more if more else few.own_s
     head_s = 0.0 if whole_head else _head_seconds(architecture) * tokens
     give_back_memory()
     return {
         "tokens": tokens,
         "base_s": few.own_s - block_s + head_s,
         "block_s": block_s,
-        "activation_bytes": runs[2].kept_bytes - few.kept_bytes if 2 in runs else few.kept_bytes,
+        "activation_bytes": (many.kept_bytes - few.kept_bytes) / more if more else few.kept_bytes,
         "library_bytes": libraries,
     }
 
 
 def _numbers_of_blocks(architecture: Architecture) -> tuple[int, ...]:
-    """One, and two where that takes no longer: the difference is a block's, the rest is paid once."""
-    return (1, 2) if architecture.block_weights <= SMALL_BLOCK else (1,)
+    """FEW, and MANY where they are small: the difference is that of blocks, the rest is paid once."""
+    small = architecture.block_weights <= SMALL_BLOCK and architecture.blocks >= MANY
+    return (FEW, MANY) if small else (FEW,)
 
 
 class _Part:
@@ -186,7 +201,8 @@ class _Part:
         self.kept_bytes = _kept_bytes(run)
         if spec.recompute:
             recompute_activations(run.model, run.session)
-        self.own_s = float(np.median([_own_seconds(run) for _ in range(spec.steps)][1:]))
+        # The least: what disturbs a step makes it longer, and a few blocks stand for many.
+        self.own_s = min(_own_seconds(run) for _ in range(spec.steps))
 
 
 def _own_seconds(run: Run) -> float:

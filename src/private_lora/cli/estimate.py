@@ -6,8 +6,8 @@ import json
 import time
 from pathlib import Path
 
-from private_lora.cli import units
 from private_lora.cli.batch import TRAINING_IMPORTS, only_spec, run_all
+from private_lora.core import units
 from private_lora.core.errors import UserError
 from private_lora.specs.estimate import ESTIMATED_BACKENDS, EstimateSpec
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from private_lora.cli.units import of_bits, of_bytes, of_seconds
+from private_lora.core.units import of_bits, of_bytes, of_seconds
 
 WIDTHS = (22, 13, 6, 8, 10, 8, 18, 16, 9)
 HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "bits", "margin classical", "margin quantum", "up/down")
@@ -36,6 +36,9 @@ def _backend(b: dict, e: dict) -> Iterator[str]:
     yield _row(HEADS)
     yield from (_row(_parameters(p)) for p in b["parameters"])
     yield "  bits: security by classical tables; margin: bits of log2 Q below the cap of each table, for one secret"
+    proofs = [p["bits_of_proof"][0] for p in b["parameters"] if p["bits_of_proof"]]
+    if proofs:
+        yield f"  a mask has many secrets: with them all, the proof leaves {min(proofs):.0f} bits or more"
     yield f"{b['backend']}: cost"
     up, down = step["upload_bytes"], step["download_bytes"]
     yield _line("traffic a token", f"{of_bytes(up / tokens)} up, {of_bytes(down / tokens)} down ({b['bytes_basis']})")

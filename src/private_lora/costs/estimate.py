@@ -30,7 +30,7 @@ PLAIN_TYPES = {
     "4-bit": ("4-bit", ("plaintext_int4",)),
 }
 SAID_OF_LAYER = ("ring_size", "log2_q", "failure_log2", "security_bits", "classical_margin_bits", "quantum_margin_bits")
-SAID_OF_LAYER += ("upload_bits_per_value", "download_bits_per_value")
+SAID_OF_LAYER += ("bits_of_proof", "upload_bits_per_value", "download_bits_per_value")
 # Of which local work is measured where a model's own block would take too long.
 STAND_IN, LARGEST_LOCAL_BLOCK = "Llama-3.2-1B", 2**27
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from private_lora.core.units import of_bytes, of_seconds
+
 
 @dataclass(frozen=True)
 class Way:
@@ -24,13 +26,13 @@ def verdict(private: Way, plain: list[Way], machine_memory: float) -> dict:
     """
     fitting = [way for way in plain if way.fits]
     if not private.fits:
-        return _said(False, "memory", f"no: its client takes {_gb(private.memory)} and this machine has {_gb(machine_memory)}")
+        return _said(False, "memory", f"no: its client takes {of_bytes(private.memory)} and this machine has {of_bytes(machine_memory)}")
     if not fitting:
         least = min(plain, key=lambda way: way.memory)
-        text = f"{least.name} takes {_gb(least.memory)} and the private client {_gb(private.memory)} of {_gb(machine_memory)}"
+        text = f"{least.name} takes {of_bytes(least.memory)} and the private client {of_bytes(private.memory)} of {of_bytes(machine_memory)}"
         return _said(True, "memory", f"yes: plain LoRA does not fit this machine in any type: {text}")
     fastest = min(fitting, key=lambda way: way.seconds)
-    times = f"{_time(private.seconds)} in private, {_time(fastest.seconds)} for plain LoRA in {fastest.name}"
+    times = f"{of_seconds(private.seconds)} in private, {of_seconds(fastest.seconds)} for plain LoRA in {fastest.name}"
     if private.seconds < fastest.seconds:
         return _said(True, "time", f"yes: the training takes {times}")
     cheapest = min(fitting, key=lambda way: way.money)
@@ -43,14 +45,3 @@ def verdict(private: Way, plain: list[Way], machine_memory: float) -> dict:
 
 def _said(outsource: bool, reason: str, said: str) -> dict:
     return {"outsource": outsource, "reason": reason, "said": said}
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.3g} GB"
-
-
-def _time(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.3g} {unit}"
-    return f"{seconds:.3g} s"
