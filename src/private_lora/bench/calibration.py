@@ -73,7 +73,7 @@ def calibrate_products(run: RunSpec, plans: dict, options: dict) -> list[dict]:
         for name, of_backend in plans.items():
             plan = next(plan for plan in of_backend if (plan.inputs, plan.outputs) == (k, d))
             _record_encrypted(recorder, run, load(name, **options[name]), replace(plan, outputs=width), x, weight, of)
-        _record_plaintext(recorder, run, x, weight, of)
+        _record_plaintext(recorder, x, weight, of)
         give_back_memory()
     return recorder.rows
 
@@ -129,11 +129,9 @@ def _quantization(q) -> tuple:
     return q.activation_bits, q.activation_quantizer, q.constant_rows
 
 
-def _record_plaintext(recorder: Recorder, run: RunSpec, x, weight, of: dict) -> None:
+def _record_plaintext(recorder: Recorder, x, weight, of: dict) -> None:
     """The same product in the clear, in each type."""
-    q = quantization_of(run)
-    small = np.int8 if max(q.activation_bits, q.weight_bits) <= 8 else np.int16
-    integers = [np.clip(np.rint(32 * values), -127, 127).astype(small) for values in (x, weight)]
+    integers = [np.clip(np.rint(32 * values), -127, 127).astype(np.int8) for values in (x, weight)]
     products: dict[str, Callable] = {name: PlaintextProduct(name, *integers, "cpu") for name in PLAINTEXT}
     products[FOUR_BIT] = FourBitProduct(x, weight)
     if is_exact(PrepackedProduct):

@@ -1,12 +1,12 @@
-"""`estimate`: what private fine-tuning would cost, before any download or run; and, for the workflow, that beside a real run."""
+"""`estimate`: what private fine-tuning would cost, before any download or run; for the workflow, that beside a real run."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 from private_lora.cli.batch import TRAINING_IMPORTS, only_spec, run_all
+from private_lora.cli.estimate_run import make_estimate
 from private_lora.core import units
 from private_lora.core.errors import UserError
 from private_lora.specs.estimate import ESTIMATED_BACKENDS, EstimateSpec
@@ -19,12 +19,18 @@ PRICES = ("worker_per_hour", "client_per_hour", "traffic_per_gb")
 
 def add_estimate(parser) -> None:
     """Arguments of `estimate`."""
-    parser.add_argument("--model", help=f"{', '.join((*BUILT_IN_MODELS, *ARCHITECTURES))}, a directory, GGUF file or cached hub id")
+    parser.add_argument(
+        "--model", help=f"{', '.join((*BUILT_IN_MODELS, *ARCHITECTURES))}, a directory, GGUF file or cached hub id"
+    )
     parser.add_argument("--revision", help="commit, tag or branch of a hub model")
     parser.add_argument("--tokens", type=int, default=512, help="of a step, padding included (512)")
-    parser.add_argument("--sequence-length", type=int, help=f"tokens of a sequence; default: a step's, {LONGEST_SEQUENCE} at most")
+    parser.add_argument(
+        "--sequence-length", type=int, help=f"tokens of a sequence; default: a step's, {LONGEST_SEQUENCE} at most"
+    )
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps (100)")
-    parser.add_argument("--bandwidth", default="100Mbit", help="of the client's network, such as 100Mbit, 1Gbit, 12MB/s (100Mbit)")
+    parser.add_argument(
+        "--bandwidth", default="100Mbit", help="of the client's network, such as 100Mbit, 1Gbit, 12MB/s (100Mbit)"
+    )
     parser.add_argument("--latency", default="40ms", help="there and back, such as 40ms (40ms)")
     parser.add_argument("--workers", type=int, default=1, help="machines that share the outputs of every product (1)")
     parser.add_argument("--backend", nargs="+", choices=ESTIMATED_BACKENDS, default=["packed"], help="one or both (packed)")
@@ -46,8 +52,14 @@ def _estimate(args) -> int:
     if args.spec:
         return _checked(args)
     if not args.model:
-        raise UserError("--model is missing: give a built-in name, an architecture, a directory, a GGUF file or a cached hub id")
-    network = {"name": "asked", "bandwidth_bits_per_s": units.bandwidth(args.bandwidth), "latency_s": units.duration(args.latency)}
+        raise UserError(
+            "--model is missing: give a built-in name, an architecture, a directory, a GGUF file or a cached hub id"
+        )
+    network = {
+        "name": "asked",
+        "bandwidth_bits_per_s": units.bandwidth(args.bandwidth),
+        "latency_s": units.duration(args.latency),
+    }
     prices, run = prices_of(args), run_of_flags(args)
     if args.workers < 1:
         raise UserError(f"--workers must be at least 1, not {args.workers}")
@@ -102,35 +114,6 @@ def prices_of(args) -> dict:
     if missing:
         raise UserError(f"no price {missing[0]} is known: give --{missing[0].replace('_', '-')}, or --config with costs.prices")
     return {"currency": "", "note": ""} | prices
-
-
-def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict, workers: int) -> dict:
-    """The estimate of a run by each of some backends, after a calibration on this machine; plain data.
-
-    The run's own options are those of its own backend. Raises UserError on a model of which nothing is known here.
-    """
-    from private_lora.backends import load
-    from private_lora.bench.calibration import calibrate_local, calibrate_products
-    from private_lora.core.memory import physical_memory_bytes
-    from private_lora.costs.estimate import Asked, estimate, local_model_name
-    from private_lora.costs.plans import plan_model
-    from private_lora.models.local import local_model
-    from private_lora.models.shapes import architecture_of
-    from private_lora.training.preparation import quantization_of
-
-    options = {name: run.backend_options if name == run.backend else {} for name in backends}
-    with local_model(run.model, run.revision) as model:
-        asked = Asked(run, model, workers, network, prices, physical_memory_bytes())
-        start = time.perf_counter()
-        loaded = {name: load(name, **options[name]) for name in backends}
-        plans = {n: plan_model(model, backend, quantization_of(run), asked.tokens, run.seed) for n, backend in loaded.items()}
-        planned = time.perf_counter()
-        rows = calibrate_products(run, {name: plan.of_each_shape() for name, plan in plans.items()}, options)
-        name = local_model_name(model)
-        local = calibrate_local(name, architecture_of(name), run) | {"model": name}
-        end = time.perf_counter()
-        found = estimate(asked, plans, rows, local)
-    return found | {"planning_time_s": planned - start, "calibration_time_s": end - planned}
 
 
 def _checked(args) -> int:

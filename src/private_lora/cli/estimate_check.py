@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from private_lora.cli.estimate import make_estimate
+from private_lora.cli.estimate_run import make_estimate
 from private_lora.core.errors import UserError
 from private_lora.specs.estimate import EstimateSpec
 
@@ -39,7 +39,9 @@ def check_estimate(spec: EstimateSpec, out: Path) -> None:
     _run(spec, run_out)
     with open(run_out, newline="") as file:
         rows = list(csv.DictReader(file))
-    common = {name: value for name, value in rows[0].items() if name not in ("metric", "value", "unit", "phase", "status", "step")}
+    common = {
+        name: value for name, value in rows[0].items() if name not in ("metric", "value", "unit", "phase", "status", "step")
+    }
     recorder = Recorder(common | {"basis": "extrapolated"})
     (backend,) = found["backends"]
     for metric, (path, unit, _) in ESTIMATED.items():

@@ -12,7 +12,9 @@ HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "bits", "margin c
 
 def text_of(estimate: dict) -> str:
     """The whole estimate, lines of at most 128 characters or so."""
-    return "\n".join([*_head(estimate), *(line for b in estimate["backends"] for line in _backend(b, estimate)), *_plain(estimate)])
+    return "\n".join(
+        [*_head(estimate), *(line for b in estimate["backends"] for line in _backend(b, estimate)), *_plain(estimate)]
+    )
 
 
 def _head(e: dict) -> Iterator[str]:
@@ -21,7 +23,8 @@ def _head(e: dict) -> Iterator[str]:
     yield f"{e['model']}: {shape}{', activations recomputed' if run['recompute'] else ''}, {e['bits'][0]}-bit integers"
     yield f"  {weights['all'] / 1e6:,.1f} M weights, of which workers hold {weights['remote'] / 1e6:,.1f} M"
     network = e["network"]
-    yield f"  network: {of_bits(network['bandwidth_bits_per_s'])}, {1000 * network['latency_s']:g} ms there and back; {_workers(e)}"
+    latency = f"{1000 * network['latency_s']:g} ms there and back"
+    yield f"  network: {of_bits(network['bandwidth_bits_per_s'])}, {latency}; {_workers(e)}"
     yield f"  measured on this machine in {e['calibration_time_s']:.1f} s: {e['machine']}"
 
 
@@ -45,8 +48,11 @@ def _backend(b: dict, e: dict) -> Iterator[str]:
     yield _line("traffic a step", f"{of_bytes(up)} up, {of_bytes(down)} down, {b['round_trips_per_step']} round trips")
     yield _line("traffic in all", of_bytes(b["total_bytes"]))
     yield _line("hints, once", f"{of_bytes(b['hint_bytes'])}, made in {of_seconds(b['hint_time_s'])}")
-    worker = f"each worker {of_bytes(b['worker_memory_bytes'])}"
-    yield _line("memory", f"client {of_bytes(b['client_memory_bytes'])}, {worker}, of {of_bytes(e['machine_memory_bytes'])} here")
+    client, disk = of_bytes(b["client_memory_bytes"]), of_bytes(b["client_memory_hints_on_disk_bytes"])
+    yield _line(
+        "memory", f"client {client}, or {disk} with hints on disk; this machine has {of_bytes(e['machine_memory_bytes'])}"
+    )
+    yield _line("", f"each worker {of_bytes(b['worker_memory_bytes'])}")
     parts = ("local", "quantize", "encrypt", "decrypt", "server", "network")
     seconds = ", ".join(f"{name} {of_seconds(step[f'{name}_time_s'])}" for name in parts)
     yield _line("a step", f"{of_seconds(step['step_time_s'])}: {seconds} ({b['basis']})")
@@ -62,8 +68,10 @@ def _plain(e: dict) -> Iterator[str]:
     yield "plain LoRA on this machine, without workers: no less private, and needs no encryption"
     for line in e["plain"]:
         fits = "fits" if line["fits"] else "DOES NOT FIT"
-        cost = f"a step {of_seconds(line['step_time_s'])}, in all {of_seconds(line['total_time_s'])}, {_money(line['total_money'], e)}"
-        yield _line(line["type"], f"{cost}; memory {of_bytes(line['memory_bytes'])}, {fits}")
+        seconds = f"a step {of_seconds(line['step_time_s'])}, in all {of_seconds(line['total_time_s'])}"
+        yield _line(
+            line["type"], f"{seconds}, {_money(line['total_money'], e)}; memory {of_bytes(line['memory_bytes'])}, {fits}"
+        )
     yield "What encryption buys is that the base model's products run on machines that must not see the text; nothing else."
 
 

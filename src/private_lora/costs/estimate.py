@@ -1,7 +1,7 @@
 """What private fine-tuning would cost one user: parameters, traffic, time, memory, money, and whether it pays.
 
-Seconds come from a calibration's rows through the cost model (`costs.model`, `costs.predict`), bytes from the plans, memory from
-sizes. Everything is plain data, for a text or for JSON.
+Seconds come from a calibration's rows through the cost model (`costs.model`, `costs.predict`), bytes from the plans, memory
+from sizes. Everything is plain data, for a text or for JSON.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 
+from private_lora.backends.packed.hints import MEMORY_SHARE
 from private_lora.costs.inputs import Local, LocalWork, Scheme, Shapes, local_of, schemes_of
 from private_lora.costs.memory import Sizes
 from private_lora.costs.model import JOINT, SIZES, TIMES, predict
@@ -143,15 +144,15 @@ def _own_work(asked: Asked, local: dict, machine: str) -> Local:
     return local_of([work], architecture, machine, asked.tokens, JOINT)
 
 
-def _of_backend(
-    asked: Asked, name: str, plan: ModelPlan, frame: pd.DataFrame, wide: dict, own: Local, sizes: Sizes
-) -> dict:
+def _of_backend(asked: Asked, name: str, plan: ModelPlan, frame: pd.DataFrame, wide: dict, own: Local, sizes: Sizes) -> dict:
     """All that is said of one backend but the verdict."""
     architecture, tokens = asked.model.architecture, asked.tokens
     (scheme,) = schemes_of(frame, [name])
     table, said = _real_shapes(scheme.table, wide, tokens)
     table = table.assign(**dict(zip(SIZES, _mean_bytes(plan, table), strict=True)))
-    quantize, hint_s = (_sum_over(plan, frame, name, metric, wide, tokens) for metric in ("client_quantize_time_s", "hint_time_s"))
+    quantize, hint_s = (
+        _sum_over(plan, frame, name, metric, wide, tokens) for metric in ("client_quantize_time_s", "hint_time_s")
+    )
     local = replace(own, quantize_s=quantize)
     work, columns = step_work(architecture, scheme, Shapes(table, said), tokens, JOINT, local)
     up, down = (sum(p.times * p.message_bytes[way] for p in plan.products) for way in (0, 1))
@@ -171,11 +172,11 @@ def _of_backend(
         "total_bytes": steps * (step["upload_bytes"] + step["download_bytes"]),
         "total_money": steps * step["money_per_step"] + hint_s / 3600 * asked.prices["client_per_hour"],
         "round_trips_per_step": work.round_trips,
-        "client_memory_bytes": sizes.client(plan.products, hint_bytes),
+        "client_memory_bytes": (in_memory := sizes.client(plan.products, hint_bytes)),
+        "client_memory_hints_on_disk_bytes": sizes.client(plan.products, 0),
+        "hints_on_disk": max(in_memory, hint_bytes / MEMORY_SHARE) > asked.machine_memory,
         "worker_memory_bytes": sizes.worker(plan.products, asked.workers),
-        "memory_in_process_bytes": sizes.client(plan.products, hint_bytes)
-        + sizes.worker(plan.products, 1)
-        - sizes.libraries,
+        "memory_in_process_bytes": in_memory + sizes.worker(plan.products, 1) - sizes.libraries,
         "basis": "extrapolated" if columns["formula"] else "measured parts",
         "formula": columns["formula"],
     }
@@ -269,8 +270,10 @@ def _plain_work(asked: Asked, scheme: Scheme, wide: dict, own: Local):
 
 
 def _private_way(backend: dict, asked: Asked) -> Way:
-    fits = backend["client_memory_bytes"] <= asked.machine_memory
-    return Way(backend["backend"], backend["total_time_s"], backend["client_memory_bytes"], fits, backend["total_money"])
+    """Hints lie on disk where memory does not take them."""
+    memory = backend["client_memory_hints_on_disk_bytes" if backend["hints_on_disk"] else "client_memory_bytes"]
+    fits = memory <= asked.machine_memory
+    return Way(backend["backend"], backend["total_time_s"], memory, fits, backend["total_money"])
 
 
 def _plain_way(line: dict) -> Way:

@@ -112,8 +112,6 @@ def _planned(found, blocks, architecture, backend, quantization, rows, kind, dra
     return ModelPlan(products, kind, blocks, architecture.blocks, drawn_columns)
 
 
-
-
 def _read_products(model: LocalModel, blocks: int, quantization: Quantization, seed: int) -> Iterator[tuple]:
     """Products of the first blocks from the model's weights, or those that `weights: random` draws for the seed."""
     from private_lora.models.stream import open_weights, remote_layers

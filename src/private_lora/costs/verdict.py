@@ -26,10 +26,13 @@ def verdict(private: Way, plain: list[Way], machine_memory: float) -> dict:
     """
     fitting = [way for way in plain if way.fits]
     if not private.fits:
-        return _said(False, "memory", f"no: its client takes {of_bytes(private.memory)} and this machine has {of_bytes(machine_memory)}")
+        return _said(
+            False, "memory", f"no: its client takes {of_bytes(private.memory)} and this machine has {of_bytes(machine_memory)}"
+        )
     if not fitting:
         least = min(plain, key=lambda way: way.memory)
-        text = f"{least.name} takes {of_bytes(least.memory)} and the private client {of_bytes(private.memory)} of {of_bytes(machine_memory)}"
+        needs = f"{least.name} takes {of_bytes(least.memory)} of {of_bytes(machine_memory)}"
+        text = f"{needs}, the private client {of_bytes(private.memory)}"
         return _said(True, "memory", f"yes: plain LoRA does not fit this machine in any type: {text}")
     fastest = min(fitting, key=lambda way: way.seconds)
     times = f"{of_seconds(private.seconds)} in private, {of_seconds(fastest.seconds)} for plain LoRA in {fastest.name}"

@@ -85,4 +85,6 @@ def _write_header(file: Path, directory: str) -> None:
     try:
         AutoConfig.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(directory)
     except Exception as error:  # readers of broken files raise many kinds
-        raise UserError(f"cannot read the header of {file} ({first_line(error)}): give a GGUF file of a Llama-type model") from None
+        raise UserError(
+            f"cannot read the header of {file} ({first_line(error)}): give a GGUF file of a Llama-type model"
+        ) from None

@@ -35,8 +35,8 @@ class Study:
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
-    runs, loopbacks, generations, estimates, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names
-    to publish. memory_mb: by operation and backend, and `default`.
+    runs, loopbacks, generations, estimates, layers, blocks: specs by run_id. costs: what the cost model predicts. tables,
+    figures: names to publish. memory_mb: by operation and backend, and `default`.
     """
 
     results: Path

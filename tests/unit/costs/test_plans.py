@@ -20,7 +20,8 @@ def planned(spec, **options):
 
 
 @pytest.mark.parametrize(
-    ("backend", "options"), [("packed", {}), ("packed_approx", {}), ("packed", {"mask": "fresh"}), ("packed_approx", {"log2_q": 24})]
+    ("backend", "options"),
+    [("packed", {}), ("packed_approx", {}), ("packed", {"mask": "fresh"}), ("packed_approx", {"log2_q": 24})],
 )
 def test_bytes_are_those_that_a_run_counts(make_spec, tmp_path, backend, options):
     # 70 rows fill neither a pad nor a group of eight values.

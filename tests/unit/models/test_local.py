@@ -24,7 +24,9 @@ def test_a_directory_with_a_configuration_alone(tiny_llama_directory, tmp_path):
 
 def test_a_hub_id_that_was_downloaded_before(tiny_llama_directory, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"^config.json of owner/name is not in the local cache, and an estimate downloads nothing"):
+    with pytest.raises(
+        UserError, match=r"^config.json of owner/name is not in the local cache, and an estimate downloads nothing"
+    ):
         local_model("owner/name").__enter__()
     snapshot = tmp_path / "models--owner--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)

@@ -11,7 +11,7 @@ from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics, series_of
 
 COLUMNS = ["model", "backend", "bits", "machine", "tokens", "quantity", "estimated", "measured", "unit", "error_percent"]
-COLUMNS += ["estimate_basis", "calibration_s", "status", "basis", "run_ids"]
+COLUMNS += ["estimated_how", "calibration_s", "status", "basis", "run_ids"]
 RUN = ("upload_ciphertext_bytes", "download_ciphertext_bytes", "hint_bytes", "hint_time_s", "peak_memory_bytes", "step_tokens")
 BYTES = ("upload_bytes_per_token", "download_bytes_per_token", "hint_bytes")
 PLANNED, EXTRAPOLATED = "planned", "extrapolated"
@@ -35,7 +35,10 @@ def _lines(rows: pd.DataFrame) -> list[dict]:
     first = rows.iloc[0]
     said = rows[rows["phase"] == "estimate"].set_index("metric")
     line = {name: first[name] for name in ("model", "backend", "machine")}
-    line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "calibration_s": said.loc["calibration_time_s", "value"]}
+    line |= {
+        "bits": bits_label(first["activation_bits"], first["weight_bits"]),
+        "calibration_s": said.loc["calibration_time_s", "value"],
+    }
     line |= {"status": OK if (rows["status"] == OK).all() else FAILED, "run_ids": ids_of(rows)}
     counted = run_metrics(rows, RUN)
     steps = series_of(rows, "train", "step_time_s")
@@ -49,9 +52,13 @@ def _lines(rows: pd.DataFrame) -> list[dict]:
     planned = said.loc["bytes_are_planned", "value"] == 1
     return [
         line
-        | {"tokens": counted["step_tokens"], "quantity": name, "estimated": (estimated := said.loc[f"estimated_{name}", "value"])}
+        | {
+            "tokens": counted["step_tokens"],
+            "quantity": name,
+            "estimated": (estimated := said.loc[f"estimated_{name}", "value"]),
+        }
         | {"measured": value, "unit": said.loc[f"estimated_{name}", "unit"], "error_percent": _error(estimated, value)}
-        | {"estimate_basis": PLANNED if planned and name in BYTES else EXTRAPOLATED, "basis": "extrapolated + measured"}
+        | {"estimated_how": PLANNED if planned and name in BYTES else EXTRAPOLATED, "basis": "extrapolated + measured"}
         for name, value in measured.items()
     ]
 
