@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from private_lora.core.cpu_time import CpuMeter
 from private_lora.specs.run import RunSpec
 
 
@@ -24,7 +25,7 @@ def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict
     options = {name: run.backend_options if name == run.backend else {} for name in backends}
     with local_model(run.model, run.revision) as model:
         asked = Asked(run, model, workers, network, prices, physical_memory_bytes())
-        start = time.perf_counter()
+        start, meter = time.perf_counter(), CpuMeter()
         loaded = {name: load(name, **options[name]) for name in backends}
         plans = {n: plan_model(model, backend, quantization_of(run), asked.tokens, run.seed) for n, backend in loaded.items()}
         planned = time.perf_counter()
@@ -33,4 +34,5 @@ def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict
         local = calibrate_local(name, architecture_of(name), run) | {"model": name}
         end = time.perf_counter()
         found = estimate(asked, plans, rows, local)
-    return found | {"planning_time_s": planned - start, "calibration_time_s": end - planned}
+    found |= {"planning_time_s": planned - start, "calibration_time_s": end - planned}
+    return found | {"others_cpu_share": meter.shares().get("others_cpu_share")}

@@ -1,10 +1,11 @@
-"""An estimate as text for people: what is planned, what it costs, and the verdict. Imports nothing heavy."""
+"""An estimate as text for people: what is planned, what it costs, and the verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from private_lora.core.units import of_bits, of_bytes, of_seconds
+from private_lora.results.disturbance import DISTURBED_SHARE
 
 WIDTHS = (22, 13, 6, 8, 10, 8, 18, 16, 9)
 HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "bits", "margin classical", "margin quantum", "up/down")
@@ -26,6 +27,9 @@ def _head(e: dict) -> Iterator[str]:
     latency = f"{1000 * network['latency_s']:g} ms there and back"
     yield f"  network: {of_bits(network['bandwidth_bits_per_s'])}, {latency}; {_workers(e)}"
     yield f"  measured on this machine in {e['calibration_time_s']:.1f} s: {e['machine']}"
+    if (e["others_cpu_share"] or 0.0) > DISTURBED_SHARE:
+        share = f"{100 * e['others_cpu_share']:.0f} %"
+        yield f"  other programs took {share} of its CPU time meanwhile, so seconds are too many: run it again when it is quiet"
 
 
 def _workers(e: dict) -> str:
