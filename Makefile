@@ -84,7 +84,7 @@ lock: install
 record: install
 	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-xeon" >&2; exit 1; }
 	mkdir -p results/recorded/$(MACHINE)
-	cp $(foreach kind,convergence loopback generation layer block worker_view,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
-	for sidecar in $(wildcard $(foreach kind,runs loopback generation layer block worker_view,$(RESULTS)/$(kind)/*/sidecar.json)); do \
+	cp $(foreach kind,convergence loopback generation estimate layer block worker_view,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
+	for sidecar in $(wildcard $(foreach kind,runs loopback generation estimate layer block worker_view,$(RESULTS)/$(kind)/*/sidecar.json)); do \
 		$(BIN)/python -m json.tool --compact $$sidecar; \
 	done > results/recorded/$(MACHINE)/sidecars.jsonl

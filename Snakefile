@@ -70,6 +70,11 @@ rule generation:
         RECORDS["generation"],
 
 
+rule estimate:
+    input:
+        RECORDS["estimate"],
+
+
 rule layer:
     input:
         RECORDS["layer"],

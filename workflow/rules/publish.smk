@@ -34,6 +34,7 @@ rule publish:
         " --convergence {input.convergence:q} --convergence-beside {input.convergence_beside:q}"
         " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
         " --generation {input.generation:q} --generation-beside {input.generation_beside:q}"
+        " --estimate {input.estimate:q} --estimate-beside {input.estimate_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
         " --worker_view {input.worker_view:q} --worker_view-beside {input.worker_view_beside:q}"

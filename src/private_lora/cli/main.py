@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from private_lora.cli import docs, generate, network, publish, trace
+from private_lora.cli import docs, estimate, generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.cli.live import add_live, check_live, listeners_of
@@ -26,6 +26,9 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
     network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
     generate.add_generation(commands.add_parser("generation", help="time a text that is generated, token by token"))
+    estimate.add_estimate(
+        commands.add_parser("estimate", help="what private fine-tuning would cost, before any download or run")
+    )
     network.add_health(commands.add_parser("health", help="whether a worker serves"))
     network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))

@@ -9,7 +9,7 @@ from private_lora.results.schema import TEXTS
 # Of the CPU time of all cores while a run went on. Runs beside each other on purpose do not count as disturbed: see TIMED.
 DISTURBED_SHARE = 0.05
 # Stages whose times are results; the others' losses are the same whoever else computes.
-TIMED = ("full_size", "layer", "block", "loopback", "generation")
+TIMED = ("full_size", "layer", "block", "loopback", "generation", "estimate")
 METRIC = "others_cpu_share"
 
 

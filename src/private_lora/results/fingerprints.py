@@ -20,6 +20,7 @@ from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
 from private_lora.specs.descriptors import BackendDescriptor, Published, QuantizerDescriptor
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -28,7 +29,7 @@ from private_lora.specs.split import SplitSpec
 from private_lora.specs.worker_view import WorkerViewSpec
 
 NAME = PACKAGE.name
-AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec | WorkerViewSpec
+AnySpec = RunSpec | LoopbackSpec | GenerationSpec | EstimateSpec | LayerSpec | BlockSpec | WorkerViewSpec
 # They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
 # fingerprint below: a backend's basis, and how a run's quantizers are described. Whoever is told of a run changes none of it.
 DESCRIPTIONS = (
@@ -62,6 +63,7 @@ ENTRY_POINTS = {
     BlockSpec: ("bench.block",),
     LoopbackSpec: ("training.run", "bench.loopback", *WORKERS),
     GenerationSpec: ("bench.generation", *WORKERS),
+    EstimateSpec: ("cli.estimate", "cli.estimate_check", "training.run"),
     WorkerViewSpec: ("bench.worker_view",),
 }
 PUBLISHING = ("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish")

@@ -67,6 +67,11 @@ class Data:
         return name_pairs(self._rows("generation.csv"))
 
     @cached_property
+    def estimate(self) -> pd.DataFrame:
+        """Rows of every run that was estimated before it, and of its estimate; as `convergence`."""
+        return name_pairs(self._rows("estimate.csv"))
+
+    @cached_property
     def layer(self) -> pd.DataFrame:
         """Rows of every measurement of one layer; `rows` is another name of `tokens`."""
         frame = name_pairs(self._rows("layer.csv"))
@@ -107,7 +112,7 @@ class Data:
     @cached_property
     def disturbed(self) -> dict[str, str]:
         """run_id -> what disturbed it, for runs whose time is a result and was disturbed: see `disturbance.disturbed_runs`."""
-        return disturbed_runs(self.convergence, self.loopback, self.generation, self.layer, self.block)
+        return disturbed_runs(self.convergence, self.loopback, self.generation, self.estimate, self.layer, self.block)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

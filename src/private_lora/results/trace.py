@@ -89,8 +89,8 @@ def _command_of(sidecar: dict) -> tuple[str, dict | None]:
     spec, place = sidecar["spec"], sidecar.get("place", {})
     recorded = sidecar.get("environment", {}).get("command", [])
     words = shlex.split(recorded) if isinstance(recorded, str) else recorded
-    if spec.get("stage") == "generation":
-        return "generation", spec
+    if spec.get("stage") in ("generation", "estimate"):
+        return spec["stage"], spec
     if "loopback" in place:
         return "loopback", _present(place["loopback"])
     if place.get("workers") and "--spec" in words and ("loopback" in words or "network" in words):

@@ -197,6 +197,14 @@ _TABLES = (
         "for each scheme, from which size on handing the products over takes the client less time than computing them.",
     ),
     Published(
+        "estimate_errors",
+        "Estimates before a run, and the run",
+        "private_lora.publish.tables.estimate_errors:estimate_errors",
+        "What ``private-lora estimate`` said before a run, after a calibration of some seconds, and what that run then "
+        "measured, client and worker in one process: the error with its sign, over the measured value. Step time is the "
+        "median behind the first step. Bytes are *planned* where every layer's parameters were taken from its own weights.",
+    ),
+    Published(
         "published_comparison",
         "Published numbers beside ours",
         "private_lora.publish.tables.comparison:published_comparison",

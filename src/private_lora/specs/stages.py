@@ -2,5 +2,5 @@
 
 FINE_TUNING = ("knowledge", "sweep", "codebase", "inflation", "encrypted", "packed", "full_size")
 # Each has a file of rows, and directories of runs, of its own; all stages of fine-tuning share one.
-MEASUREMENTS = ("loopback", "generation", "layer", "block", "worker_view")
+MEASUREMENTS = ("loopback", "generation", "estimate", "layer", "block", "worker_view")
 STAGES = (*FINE_TUNING, *MEASUREMENTS)

@@ -21,6 +21,7 @@ from private_lora.specs.stages import MEASUREMENTS
 from private_lora.study.grid import (
     Study,
     expand_blocks,
+    expand_estimates,
     expand_generations,
     expand_layers,
     expand_loopbacks,
@@ -48,7 +49,8 @@ def study_of(config: dict) -> Study:
     beside = tuple(recorded_directory(f"beside[{i}]", name) for i, name in enumerate(config["beside"]))
     runs = {} if recorded else expand_runs(config)
     loopbacks = {} if recorded else expand_loopbacks(config)
-    check_data([*runs.values(), *(spec.run for spec in loopbacks.values())])
+    estimates = {} if recorded else expand_estimates(config)
+    check_data([*runs.values(), *(spec.run for spec in (*loopbacks.values(), *estimates.values()))])
     return Study(
         results=Path(config["results"]),
         recorded=recorded,
@@ -56,6 +58,7 @@ def study_of(config: dict) -> Study:
         runs=runs,
         loopbacks=loopbacks,
         generations={} if recorded else expand_generations(config),
+        estimates=estimates,
         layers={} if recorded else expand_layers(config),
         blocks={} if recorded else expand_blocks(config),
         worker_views={} if recorded else expand_worker_views(config),

@@ -16,6 +16,7 @@ from private_lora.models.shapes import architecture_of
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, ThroughWorkers, run_of
@@ -35,8 +36,8 @@ class Study:
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
-    runs, loopbacks, generations, layers, blocks, worker_views: specs by run_id. costs: what the cost model predicts. tables,
-    figures: names to publish. memory_mb: by operation and backend, and `default`.
+    runs, loopbacks, generations, estimates, layers, blocks, worker_views: specs by run_id. costs: what the cost model
+    predicts. tables, figures: names to publish. memory_mb: by operation and backend, and `default`.
     """
 
     results: Path
@@ -45,6 +46,7 @@ class Study:
     runs: dict[str, RunSpec]
     loopbacks: dict[str, LoopbackSpec]
     generations: dict[str, GenerationSpec]
+    estimates: dict[str, EstimateSpec]
     layers: dict[str, LayerSpec]
     blocks: dict[str, BlockSpec]
     worker_views: dict[str, WorkerViewSpec]
@@ -56,7 +58,7 @@ class Study:
     @property
     def measurements(self) -> list:
         """All specs but those of fine-tuning, in the order of the stages."""
-        kinds = self.loopbacks, self.generations, self.layers, self.blocks, self.worker_views
+        kinds = self.loopbacks, self.generations, self.estimates, self.layers, self.blocks, self.worker_views
         return [spec for kind in kinds for spec in kind.values()]
 
     def memory_of(self, spec: RunSpec | ThroughWorkers | LayerSpec | BlockSpec | WorkerViewSpec) -> int:
@@ -84,6 +86,11 @@ def expand_loopbacks(config: dict) -> dict[str, LoopbackSpec]:
 def expand_generations(config: dict) -> dict[str, GenerationSpec]:
     """All measurements of generated texts by run_id."""
     return _expanded(config, ["generation"], lambda _, group: _group_generations(config, group))
+
+
+def expand_estimates(config: dict) -> dict[str, EstimateSpec]:
+    """All runs that are estimated before they start, by run_id."""
+    return _expanded(config, ["estimate"], lambda _, group: _group_estimates(config, group))
 
 
 def expand_layers(config: dict) -> dict[str, LayerSpec]:
@@ -209,6 +216,12 @@ def _group_generations(config: dict, group: dict) -> Iterator[GenerationSpec]:
             spec = GenerationSpec.from_dict(how | about | {"run": run.to_dict()})
             check_workers(spec)
             yield spec
+
+
+def _group_estimates(config: dict, group: dict) -> Iterator[EstimateSpec]:
+    """Every run of a group, with the estimate of it."""
+    for run in _group_runs(config, "estimate", group):
+        yield EstimateSpec.from_dict({"run_id": run.run_id, "run": run.to_dict()})
 
 
 def _group_worker_views(config: dict, group: dict) -> Iterator[WorkerViewSpec]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from private_lora.results.fingerprints import AnySpec
 from private_lora.specs.block import BlockSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.models import BUILT_IN_MODELS
@@ -34,6 +35,7 @@ GLWE_TOKEN_S = 5.0  # of nano, forward
 GLWE_VALUE_S = 5e-3  # of one value of a product
 BLOCK_PRODUCT_S = 5e-11  # of one token with one weight, by one backend, once
 GENERATED_TOKENS, GENERATED_TOKEN_S = 64, 0.015
+CALIBRATION_S = 20.0  # with the start of the run's own process
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def expected_seconds(spec: AnySpec) -> float:
         return 0.5 + (spec.warmup + spec.repeats) * spec.rows * spec.outputs * value_s
     if isinstance(spec, BlockSpec):
         return _block_seconds(spec)
+    if isinstance(spec, EstimateSpec):
+        return CALIBRATION_S + expected_seconds(spec.run)
     if isinstance(spec, LoopbackSpec):
         return 10.0 * bool(spec.workers) + 2 * expected_seconds(spec.run)
     if isinstance(spec, GenerationSpec):

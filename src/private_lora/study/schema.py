@@ -8,6 +8,7 @@ from pathlib import Path
 from private_lora.core.files import atomic_path
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
@@ -25,6 +26,7 @@ MODELS = {
     "loopback": LoopbackSpec,
     "generate": GenerateSpec,
     "generation": GenerationSpec,
+    "estimate": EstimateSpec,
     "worker": WorkerSpec,
     "worker_view": WorkerViewSpec,
 }

@@ -297,6 +297,7 @@ class StudyConfig(Model):
     full_size: FineTuning
     loopback: Loopback
     generation: Generation = _optional()
+    estimate: FineTuning = _optional()
     layer: Layer
     block: Block
     worker_view: WorkerView = _optional()

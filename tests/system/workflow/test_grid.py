@@ -12,7 +12,7 @@ from private_lora.study.config import load_study
 from private_lora.study.jobs import LONGEST_S, START_S, Batch, batches
 
 GPU = ROOT / "config/studies/gpu.yaml"
-MEASURED = {"finetune", "loopback_job", "generation_job", "layer_job", "block_job", "worker_view_job"}
+MEASURED = {"finetune", "loopback_job", "generation_job", "estimate_job", "layer_job", "block_job", "worker_view_job"}
 
 
 def batches_of(study) -> list[Batch]:
@@ -28,8 +28,7 @@ def test_every_run_of_the_grid_is_in_one_job(tree, name):
     assert sum(jobs[rule] for rule in MEASURED) == len(found)
     assert jobs.keys() - MEASURED == {"kernels", "publish", "report", "all", "total"}
     ids = [spec.run_id for batch in found for spec in batch.specs]
-    others = study.loopbacks, study.generations, study.layers, study.blocks, study.worker_views
-    assert ids == [*study.runs, *(run_id for kind in others for run_id in kind)]
+    assert ids == [*study.runs, *(spec.run_id for spec in study.measurements)]
 
 
 def test_jobs_hold_neighbours_of_one_stage_and_stay_short():
@@ -83,7 +82,7 @@ def test_smoke_touches_every_stage_and_every_backend():
 def test_what_left_the_default_study_is_in_the_full_one():
     default, full = load_study([]), load_study([ROOT / "config/studies/full.yaml"])
     assert full.results != default.results
-    for kind in ("runs", "loopbacks", "generations", "layers", "blocks", "worker_views"):
+    for kind in ("runs", "loopbacks", "generations", "estimates", "layers", "blocks", "worker_views"):
         ours, theirs = getattr(default, kind), getattr(full, kind)
         assert {run_id for run_id in ours if run_id in theirs and ours[run_id] != theirs[run_id]} == set()
     smaller = {run_id for run_id in default.runs if run_id not in full.runs}
@@ -108,7 +107,8 @@ def test_every_command_of_the_rules_is_one_that_the_command_line_knows(tree):
     assert result.returncode == 0, result.stdout
     lines = re.findall(r"python -m private_lora (.*?) > ", result.stdout)
     commands = [shlex.split(re.sub(r"\$\(dirname (\S+)\)", r"\1", line)) for line in lines]
-    known = {"finetune", "loopback", "generation", "layer", "block", "worker_view", "compile", "publish", "report", "pretrain"}
+    known = {"finetune", "loopback", "generation", "estimate", "layer", "block", "worker_view"}
+    known |= {"compile", "publish", "report", "pretrain"}
     assert known == {command[0] for command in commands}
     for command in commands:
         build_parser(command[0]).parse_args(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
 from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
@@ -39,7 +40,7 @@ def synthetic(tmp_path_factory) -> Data:
     rows += knowledge_rows(steps=8)
     loopback = network_rows() + through_workers(steps=8)
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
-    others["worker_view"] = view_rows()
+    others |= {"estimate": estimate_rows(), "worker_view": view_rows()}
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
 
 

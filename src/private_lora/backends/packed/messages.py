@@ -33,7 +33,8 @@ class PackedQuestion:
     @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
-        return PACK_HEADER_BYTES + 8 * _NUMBERS + SEED_BYTES + self.bodies.nbytes
+        planes, rows = self.bodies.shape[1:3]
+        return question_bytes(rows, self.columns, planes)
 
     @property
     def residues(self) -> tuple[np.ndarray, int]:
@@ -89,8 +90,7 @@ class SessionQuestion:
     @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
-        values = self.digits[0].size
-        return _SESSION_BYTES + (len(self.digits) - 1) * values + flat_bytes(values, self._top_bits)
+        return session_question_bytes(*self.digits.shape[1:], self.parameters[0])
 
     def to_bytes(self) -> bytes:
         """Header, whole byte planes, and of the last plane the bits that there are."""
@@ -119,6 +119,17 @@ class SessionAnswer:
 
 
 _SESSION_BYTES = PACK_HEADER_BYTES + 8 * _SESSION_NUMBERS
+
+
+def session_question_bytes(rows: int, columns: int, upload_bits: int) -> int:
+    """Length of `to_bytes` of a session's question of rows x columns values."""
+    whole, values = -(-upload_bits // 8) - 1, rows * columns
+    return _SESSION_BYTES + whole * values + flat_bytes(values, upload_bits - 8 * whole)
+
+
+def question_bytes(rows: int, columns: int, planes: int) -> int:
+    """Length of `to_bytes` of a question of rows x columns values in so many byte planes, under a mask of its own."""
+    return PACK_HEADER_BYTES + 8 * _NUMBERS + SEED_BYTES + tile_count(columns) * planes * rows * LANES
 
 
 def session_answer_bytes(rows: int, columns: int, body_bits: int) -> int:
