@@ -4,6 +4,7 @@
 #   make test       tests, one of each kind;  make test-all: all of them, at length
 #   make lint       style of Python and Snakemake files, and which room may import which
 #   make exactness  10^8 values of `packed` against int64, in every bit-width pair
+#   make docs       numbers of README and docs from the recorded results, and the site results/site
 #   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
 #   make record MACHINE=name    keep this study's records under results/recorded/name
@@ -22,7 +23,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test test-all exactness lint certs lock record
+.PHONY: install reproduce smoke test test-all exactness lint docs certs lock record
 
 install: $(INSTALLED)
 
@@ -37,14 +38,15 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
-# The report reads every table and figure, so it is made again only after one of them, or a caption.
+# The workflow makes the report. Snakemake's own report beside it shows which rule made what; it reads every table and figure, so
+# it is made again only after one of them, or a caption.
 reproduce: install
 	@test -f $(CONFIG) || { echo "Error: there is no configuration $(CONFIG)" >&2; exit 1; }
 	$(BIN)/snakemake --cores $(CORES) --configfile $(CONFIG)
-	@report=$(RESULTS)/report.html; set -e; \
-	if [ ! -f $$report ] || [ -n "$$(find $(RESULTS)/tables $(RESULTS)/figures workflow/report -newer $$report)" ]; then \
-		$(BIN)/snakemake --configfile $(CONFIG) --report $$report; \
-	fi; echo "report: $$report"
+	@provenance=$(RESULTS)/provenance.html; set -e; \
+	if [ ! -f $$provenance ] || [ -n "$$(find $(RESULTS)/tables $(RESULTS)/figures workflow/report -newer $$provenance)" ]; then \
+		$(BIN)/snakemake --configfile $(CONFIG) --report $$provenance; \
+	fi; echo "report: $(RESULTS)/report.html"
 
 smoke:
 	$(MAKE) reproduce CONFIG=config/smoke.yaml
@@ -65,6 +67,10 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/architecture/test_snakemake_lint.py
 
+docs: install
+	$(BIN)/snakemake --cores $(CORES) --configfile config/recorded.yaml
+	$(BIN)/python -m private_lora docs --results results/recorded-published --site results/site
+
 certs: install
 	$(BIN)/python -m private_lora certs --out certificates
 
@@ -78,7 +84,7 @@ lock: install
 record: install
 	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-xeon" >&2; exit 1; }
 	mkdir -p results/recorded/$(MACHINE)
-	cp $(foreach kind,convergence loopback generation layer block,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
-	for sidecar in $(wildcard $(foreach kind,runs loopback generation layer block,$(RESULTS)/$(kind)/*/sidecar.json)); do \
+	cp $(foreach kind,convergence loopback generation estimate layer block worker_view,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
+	for sidecar in $(wildcard $(foreach kind,runs loopback generation estimate layer block worker_view,$(RESULTS)/$(kind)/*/sidecar.json)); do \
 		$(BIN)/python -m json.tool --compact $$sidecar; \
 	done > results/recorded/$(MACHINE)/sidecars.jsonl

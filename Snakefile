@@ -16,6 +16,7 @@ rule all:
     default_target: True
     input:
         PUBLISHED,
+        REPORT,
 
 
 include: "workflow/rules/prepare.smk"
@@ -69,6 +70,11 @@ rule generation:
         RECORDS["generation"],
 
 
+rule estimate:
+    input:
+        RECORDS["estimate"],
+
+
 rule layer:
     input:
         RECORDS["layer"],
@@ -77,6 +83,11 @@ rule layer:
 rule block:
     input:
         RECORDS["block"],
+
+
+rule worker_view:
+    input:
+        RECORDS["worker_view"],
 
 
 # The cost model's predictions, and with them the tables and figures: they are made in one process.

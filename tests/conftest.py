@@ -5,7 +5,7 @@ import os
 import hypothesis
 import pytest
 
-pytest_plugins = ["slow_tests", "tree_fixtures", "worker_fixtures"]
+pytest_plugins = ["slow_tests", "tree_fixtures", "worker_fixtures", "browser"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # private_lora would set it, but tests import torch first

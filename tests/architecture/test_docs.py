@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from private_lora.publish.docs.prose import numbers_in
+from private_lora.publish.docs.site import build_site
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "deploy" / "README.md"]
+TEMPLATES = ROOT / "docs" / "templates"
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 MOST_WORDS = 1000
@@ -191,3 +195,28 @@ def test_the_front_door_is_short():
 @by_page
 def test_no_placeholder_is_left(page):
     assert "PLACEHOLDER" not in page.read_text()
+
+
+@by_page
+def test_no_number_comes_from_nowhere(page):
+    """In prose; of a page that has a template, in the template's."""
+    template = TEMPLATES / page.relative_to(ROOT)
+    source = template if template.exists() else page
+    assert [found.where(source.relative_to(ROOT)) for found in numbers_in(source.read_text())] == []
+
+
+def test_every_template_is_of_a_page():
+    assert {TEMPLATES / page.relative_to(ROOT) for page in PAGES} >= set(TEMPLATES.rglob("*.md"))
+
+
+def test_the_site_has_every_page_once():
+    named = re.findall(r"^ +- .*?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert len(named) == len(set(named)) and {ROOT / name for name in named} >= set(PAGES)
+
+
+def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path):
+    build_site(tmp_path)
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    loaded = re.compile(r"(?:\bsrc|<link[^>]*\shref)=\"(\w+:)?//")
+    assert [page.name for page in pages if loaded.search(page.read_text())] == []

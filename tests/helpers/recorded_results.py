@@ -14,10 +14,10 @@ from private_lora.study.config import DEFAULTS, RECORDED_FILES, read_yaml
 RECORDED = ROOT / "results" / "recorded"
 
 
-def collect_recorded(data: Path, own: str = "2-core-xeon") -> Path:
-    """The directory, with the records of one machine, those beside them, published values and costs."""
+def collect_recorded(data: Path, own: str = "2-core-xeon", beside: tuple[str, ...] | None = None) -> Path:
+    """The directory, with the records of one machine, those beside them (None: the default's), published values and costs."""
     config = read_yaml(DEFAULTS)
-    others = [ROOT / directory for directory in config["beside"]]
+    others = [ROOT / directory for directory in config["beside"]] if beside is None else [RECORDED / name for name in beside]
     for directory, found in ((data, [RECORDED / own]), (data / "beside", others)):
         directory.mkdir(parents=True, exist_ok=True)
         for name in RECORDED_FILES:

@@ -70,7 +70,7 @@ class Result:
 
 def trained(spec, directory, place=None):
     run = prepare(spec, directory, place)
-    train(run, progress=False)
+    train(run)
     return run, result_of(run)
 
 

@@ -309,12 +309,12 @@ def records(rows: list[dict]) -> pd.DataFrame:
 
 
 def write_results(
-    root: Path, convergence=None, layer=None, published: bool = True, block=None, loopback=(), generation=()
+    root: Path, convergence=None, layer=None, published: bool = True, block=None, loopback=(), **others: list[dict]
 ) -> Path:
     """The result directory `root/data` holding the given rows (default: all the above) and published ones.
 
-    Where rows of one layer are given, none of a block's are made up; those of the stages loopback and
-    generation never are. costs.csv is what the cost model makes of them.
+    Where rows of one layer are given, none of a block's are made up; those of the stages loopback,
+    generation, estimate and worker_view (`others`) never are. costs.csv is what the cost model makes of them.
     """
     data = Path(root) / "data"
     data.mkdir(parents=True, exist_ok=True)
@@ -323,7 +323,8 @@ def write_results(
     if block is None:
         block = block_rows() if layer is None else []
     layer = layer_rows() if layer is None else layer
-    kinds = {"convergence": convergence, "loopback": loopback, "generation": generation, "layer": layer, "block": block}
+    kinds = {"convergence": convergence, "loopback": loopback, "layer": layer, "block": block}
+    kinds |= {kind: others.get(kind, ()) for kind in ("generation", "estimate", "worker_view")}
     for name, rows in kinds.items():
         records(rows).to_csv(data / f"{name}.csv", index=False)
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")

@@ -27,20 +27,22 @@ for part in sys.argv[2:]:
 made = [Path(path) for path in arguments["--out"]]
 if command == "publish":
     out = made.pop()
-    kinds = ("convergence", "loopback", "generation", "layer", "block")
+    kinds = ("convergence", "loopback", "generation", "estimate", "layer", "block", "worker_view")
     made = [out / "data" / f"{kind}.csv" for kind in (*kinds, "published_values", "published_curves", "costs")]
     made += [out / "data/beside" / f"{kind}.csv" for kind in kinds if arguments[f"--{kind}-beside"]]
     made += [out / "tables" / f"{name}.{end}" for name in arguments["--tables"] for end in ("csv", "md", "tex", "html")]
     made += [out / "figures" / f"{name}.{end}" for name in arguments["--figures"] for end in ("png", "pdf", "csv")]
 if "--runs" in arguments:
     from private_lora.specs.block import BlockSpec
+    from private_lora.specs.estimate import EstimateSpec
     from private_lora.specs.layer import LayerSpec
     from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
     from private_lora.specs.run import RunSpec
+    from private_lora.specs.worker_view import WorkerViewSpec
     from private_lora.study.done import is_done, mark_done, origin
 
-    kinds = {"finetune": RunSpec, "loopback": LoopbackSpec, "generation": GenerationSpec}
-    kind = (kinds | {"layer": LayerSpec, "block": BlockSpec})[command]
+    kinds = {"finetune": RunSpec, "loopback": LoopbackSpec, "generation": GenerationSpec, "estimate": EstimateSpec}
+    kind = (kinds | {"layer": LayerSpec, "block": BlockSpec, "worker_view": WorkerViewSpec})[command]
     for spec in map(kind.from_json, arguments["--spec"]):
         records = Path(arguments["--runs"][0]) / spec.run_id / "records.csv"
         if is_done(origin(spec), records):
@@ -68,12 +70,14 @@ STUDY = {
     "packed": {"groups": []},
     "full_size": {"groups": []},
     "generation": {"groups": []},
+    "estimate": {"groups": []},
     "loopback": {
         "arrangements": [{"name": "in process", "workers": []}, {"name": "1 worker", "workers": [""]}],
         "groups": [{"model": "nano", "backends": ["packed"], "bits": [8]}],
     },
     "layer": {"groups": [{"backends": ["integer"], "shapes": [{"rows": 1, "inputs": 4, "outputs": 4}]}]},
     "block": {"groups": [{"tokens": [4], "layers": ["k"], "backends": ["plaintext_float32", "integer"]}]},
+    "worker_view": {"groups": []},
     "publish": {"tables": ["runs", "claims"], "figures": ["loss_curves", "layer_latency"]},
 }
 

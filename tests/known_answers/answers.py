@@ -326,7 +326,7 @@ def trained(name: str, directory: Path) -> dict:
     spec = names.RunSpec.from_dict(as_it_was(NANO | {"steps": 2, "checkpoint_every": 9} | TRAINED[name] | {"run_id": "known"}))
     with one_thread(), fixed_randomness():
         run = names.prepare(spec, directory / name)
-        names.train(run, progress=False)
+        names.train(run)
     return {"rows": rows_of(run), "counters": names.counted(run.session), "noise": noise_of(run)}
 
 
@@ -351,7 +351,7 @@ def finished(name: str, directory: Path, spec=None) -> dict:
     with one_thread(), fixed_randomness():
         run = names.prepare(spec or resumed_spec(name), directory)
         saved = run.checkpoint.load()
-        names.train(run, progress=False)
+        names.train(run)
     counts = {"counters": names.counted(run.session), "train_tokens": run.train_tokens}
     return counts | {"rows": rows_of(run), "started_at": saved["step"] if saved else 0}
 
@@ -372,5 +372,5 @@ def checkpoint_after(name: str, steps: int, directory: Path) -> Path:
                 raise Killed
 
         with mock.patch.object(run.checkpoint, "save", save_and_die), contextlib.suppress(Killed):
-            names.train(run, progress=False)
+            names.train(run)
     return run.checkpoint.path

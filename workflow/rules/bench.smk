@@ -1,5 +1,5 @@
 # Timing by operation: one linear layer at every backend and shape, all layers of a block with every backend in one process, and
-# a text that is generated token by token.
+# a text that is generated token by token; runs that were estimated before they started; and what a worker receives of a text.
 
 
 rule layer_job:
@@ -74,3 +74,53 @@ rule generation_job:
         runs=f"{RESULTS}/generation",
     shell:
         "python -m private_lora generation --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+
+
+rule estimate_job:
+    input:
+        inputs_of,
+        ancient(KERNELS),
+    output:
+        f"{DATA}/jobs/{{batch}}.csv",
+    log:
+        f"{LOGS}/{{batch}}.log",
+    wildcard_constraints:
+        batch=r"estimate-\d+",
+    priority: lambda w: batch_of(w).priority
+    # Alone and first, as above.
+    threads: ALL_CORES
+    resources:
+        mem_mb=memory_of,
+        gpu=lambda w: batch_of(w).gpus,
+        runtime=SOME_HOURS,
+        memory_bus=lambda w: batch_of(w).memory_bus,
+    params:
+        spec=specs_of,
+        code=code_of,
+        runs=f"{RESULTS}/estimate",
+    shell:
+        "python -m private_lora estimate --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+
+
+# What a worker receives: nothing here is timed, so other jobs may run beside it.
+rule worker_view_job:
+    input:
+        inputs_of,
+        ancient(KERNELS),
+    output:
+        f"{DATA}/jobs/{{batch}}.csv",
+    log:
+        f"{LOGS}/{{batch}}.log",
+    wildcard_constraints:
+        batch=r"worker_view-\d+",
+    priority: lambda w: batch_of(w).priority
+    resources:
+        mem_mb=memory_of,
+        gpu=lambda w: batch_of(w).gpus,
+        runtime=SOME_HOURS,
+    params:
+        spec=specs_of,
+        code=code_of,
+        runs=f"{RESULTS}/worker_view",
+    shell:
+        "python -m private_lora worker_view --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"

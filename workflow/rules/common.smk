@@ -3,15 +3,23 @@ import shlex
 import sys
 from pathlib import Path
 
-from private_lora.study.config import study_of
-from private_lora.results.fingerprints import code_fingerprint, fingerprint, source_files
 from private_lora.core.errors import UserError
-from private_lora.study import jobs, progress
-from private_lora.specs.stages import FINE_TUNING
-from private_lora.study.grid import relative
+from private_lora.core.paths import PACKAGE
 
 try:
+    # Here already what other packages add is read, and refused if it cannot be used.
+    from private_lora.results.fingerprints import code_fingerprint, fingerprint, publishing_files, source_files
+    from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
+    from private_lora.specs.stages import FINE_TUNING, MEASUREMENTS
+    from private_lora.study import jobs, progress
+    from private_lora.study.config import study_of
+    from private_lora.study.grid import relative
+
     STUDY = study_of(config)
+    # Code that another package names and does not have is missed now, and not in a job.
+    CODE = {spec.run_id: fingerprint(spec) for spec in (*STUDY.runs.values(), *STUDY.measurements)}
+    ENTRIES = [PUBLISHED_TABLES[name] for name in STUDY.tables] + [PUBLISHED_FIGURES[name] for name in STUDY.figures]
+    PUBLISHING = relative(publishing_files(ENTRIES))
 except UserError as error:
     # Not a WorkflowError: the mistake is in the configuration, and file and line of this rule would only distract.
     sys.exit(f"Error: {error}")
@@ -23,7 +31,7 @@ LOGS = f"{RESULTS}/logs"
 KERNELS = "results/kernels.txt"
 
 # Kinds of records, each with a file of all its rows, and the stages whose runs they are of.
-KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in ("loopback", "generation", "layer", "block")}
+KINDS = {"convergence": FINE_TUNING} | {kind: (kind,) for kind in MEASUREMENTS}
 # Runs that share a process are one job, whose name and number are those of its records.
 BATCHES = jobs.batches([*STUDY.runs.values(), *STUDY.measurements])
 RECORDS = {stage: [] for stages in KINDS.values() for stage in stages}
@@ -34,6 +42,7 @@ COSTS = f"{DATA}/costs.csv"
 TABLES = {name: f"{RESULTS}/tables/{name}" for name in STUDY.tables}
 FIGURES = {name: f"{RESULTS}/figures/{name}" for name in STUDY.figures}
 PUBLISHED = [f"{table}.csv" for table in TABLES.values()] + [f"{figure}.png" for figure in FIGURES.values()]
+REPORT = f"{RESULTS}/report.html"
 
 # Snakemake cuts this down to the cores that it was given, on a cluster to the `max-threads` of its profile.
 ALL_CORES = 1024
@@ -75,7 +84,7 @@ def specs_of(wildcards):
 
 def code_of(wildcards):
     """Fingerprints of the code that the runs of a job go through."""
-    return sorted({fingerprint(spec) for spec in batch_of(wildcards).specs})
+    return sorted({CODE[spec.run_id] for spec in batch_of(wildcards).specs})
 
 
 def memory_of(wildcards):
@@ -83,14 +92,10 @@ def memory_of(wildcards):
     return max(STUDY.memory_of(spec) for spec in batch_of(wildcards).specs)
 
 
-def code(*modules):
-    """Source files of modules of ours and of what they import."""
-    return relative(source_files(frozenset(modules)))
-
-
 def described(path, kind, name):
-    """An entry of the report, with its caption."""
-    caption = f"../report/{kind}_{name}.rst"
+    """An entry of Snakemake's own report, with its caption, if it is not of another package."""
+    file = f"report/{kind}_{name}.rst"
+    caption = f"../{file}" if Path("workflow", file).is_file() else None
     return report(path, caption=caption, category=f"{kind.capitalize()}s", labels={kind: name.replace("_", " ")})
 
 

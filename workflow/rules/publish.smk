@@ -1,7 +1,9 @@
-# From records to tables and figures, by one command: it takes longer to start one than to draw a figure. Their code is an
-# input, so editing a figure publishes again and runs nothing.
+# From records to tables and figures, by one command: it takes longer to start one than to draw a figure. Then the page that
+# shows them. Their code is an input, so editing a figure publishes again and runs nothing.
 REFERENCE = "resources/reference"
 NEEDED = ("paper_values.csv", "fhe_vs_clear_steps.csv", "convergence_curves.csv")
+# Template, style and script of the report, beside its code.
+PAGE = relative([PACKAGE / "publish" / "report" / f"page.{suffix}" for suffix in ("html.jinja", "css", "js")])
 MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves", "costs")]
 MADE += [f"{DATA}/beside/{kind}.csv" for kind in KINDS if beside(kind)]
 
@@ -11,7 +13,7 @@ rule publish:
         **{kind: records(kind) for kind in KINDS},
         **{f"{kind}_beside": beside(kind) for kind in KINDS},
         reference=[f"{REFERENCE}/{name}" for name in NEEDED],
-        code=code("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish"),
+        code=PUBLISHING,
     output:
         *MADE,
         *[f"{path}.{suffix}" for path in TABLES.values() for suffix in ("csv", "md", "tex")],
@@ -32,6 +34,29 @@ rule publish:
         " --convergence {input.convergence:q} --convergence-beside {input.convergence_beside:q}"
         " --loopback {input.loopback:q} --loopback-beside {input.loopback_beside:q}"
         " --generation {input.generation:q} --generation-beside {input.generation_beside:q}"
+        " --estimate {input.estimate:q} --estimate-beside {input.estimate_beside:q}"
         " --layer {input.layer:q} --layer-beside {input.layer_beside:q}"
         " --block {input.block:q} --block-beside {input.block_beside:q}"
+        " --worker_view {input.worker_view:q} --worker_view-beside {input.worker_view_beside:q}"
+        " --tables {params.tables} --figures {params.figures} > {log} 2>&1"
+
+
+# One page of all that is published. What it says of the runs behind the tables is in their sidecars.
+rule report:
+    input:
+        *[f"{path}.{suffix}" for path in TABLES.values() for suffix in ("csv", "md")],
+        *[f"{path}.{suffix}" for path in FIGURES.values() for suffix in ("png", "pdf", "csv")],
+        code=relative(source_files(frozenset({"publish.report", "cli.publish"}))),
+        page=PAGE,
+    output:
+        REPORT,
+    log:
+        f"{LOGS}/report.log",
+    localrule: True
+    params:
+        results=subpath(output[0], parent=True),
+        tables=list(TABLES),
+        figures=list(FIGURES),
+    shell:
+        "python -m private_lora report --results {params.results} --out {output}"
         " --tables {params.tables} --figures {params.figures} > {log} 2>&1"

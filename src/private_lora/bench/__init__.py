@@ -1,4 +1,4 @@
-"""Measurements of time: one layer, all layers of a block, a run over loopback; ceilings of the machine.
+"""Measurements: one layer, all layers of a block, a run over loopback; what a worker sees; ceilings of the machine.
 
 Must not know what is published of them.
 """

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.loopback import LoopbackSpec, ThroughWorkers
 from private_lora.specs.split import SplitSpec
 from private_lora.specs.worker import WorkerSpec
+from private_lora.training.live import Listener
 from private_lora.training.run import finetune
 
 READY = "listening on "
@@ -29,13 +30,13 @@ READY_S = 1800.0
 STOP_S = 30.0
 
 
-def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, progress: bool = True) -> bool:
+def run_on_loopback(spec: LoopbackSpec, out: Path, checkpoints: Path, listeners: Sequence[Listener] = ()) -> bool:
     """Whether the run ended with finite losses. Starts the workers, fine-tunes through them as `finetune` does, stops them.
 
     Their logs stand beside the records. Raises UserError when a worker does not start.
     """
     with started_workers(spec, out.parent) as place:
-        return finetune(spec.run, out, checkpoints, progress, place)
+        return finetune(spec.run, out, checkpoints, place, listeners)
 
 
 @contextmanager

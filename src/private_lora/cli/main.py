@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from private_lora.cli import generate, network, publish, trace
+from private_lora.cli import docs, estimate, generate, network, publish, trace
 from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
+from private_lora.cli.live import add_live, check_live, listeners_of
 from private_lora.core.errors import UserError
 from private_lora.specs.run import RunSpec
 
@@ -25,11 +26,15 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     network.add_worker(commands.add_parser("worker", help="hold layers of a base model and serve their encrypted products"))
     network.add_loopback(commands.add_parser("loopback", help="fine-tune through workers that are started on this machine"))
     generate.add_generation(commands.add_parser("generation", help="time a text that is generated, token by token"))
+    estimate.add_estimate(
+        commands.add_parser("estimate", help="what private fine-tuning would cost, before any download or run")
+    )
     network.add_health(commands.add_parser("health", help="whether a worker serves"))
     network.add_certs(commands.add_parser("certs", help="make certificates for trying out mutual TLS"))
     network.add_link(commands.add_parser("link", help="relay a TCP connection as a slower network would"))
     _add_layer(commands.add_parser("layer", help="time one encrypted linear layer by operation"))
     _add_block(commands.add_parser("block", help="time all linear layers of a block, every backend in one process"))
+    _add_worker_view(commands.add_parser("worker_view", help="what a worker receives of a text, and what it can read back"))
     _add_compile(commands.add_parser("compile", help="compile the kernels once for this clone"))
     _add_costs(commands.add_parser("costs", help="predict what steps of real models cost from the collected records"))
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
@@ -37,6 +42,8 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     trace.add_trace(commands.add_parser("trace", help="what made a row of a table, or a run: command, commit, machine"))
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
+    docs.add_docs(commands.add_parser("docs", help="pages whose numbers are cells of the published tables, and their site"))
+    publish.add_report(commands.add_parser("report", help="the page of a study: questions, answers, figures, tables, runs"))
     _add_validate(commands.add_parser("validate", help="check a study's configuration without running it"))
     _add_schema(commands.add_parser("schema", help="write the JSON Schema of configurations and specs"))
     pretrain = commands.add_parser("pretrain", help="rebuild a built-in base model")
@@ -51,12 +58,13 @@ def _add_finetune(parser) -> None:
     add_specs(parser, "RunSpec, which other flags override", required=False)
     parser.add_argument("--checkpoints", type=Path, help="directory of checkpoints; default: beside the records")
     add_fields(parser, RunSpec)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_live(parser)
     network.add_workers(parser)
     parser.set_defaults(handler=_finetune)
 
 
 def _finetune(args) -> int:
+    check_live(args)
     if args.runs:
         return run_all(args, RunSpec, lambda spec, records: _finetune_one(spec, records, args), TRAINING_IMPORTS)
     values = json.loads(only_spec(args)) if args.spec else {}
@@ -73,11 +81,12 @@ def _finetune_one(spec, out: Path, args) -> bool:
     from private_lora.data.load import validate_data
 
     validate_data(spec.data, spec.data_options)
+    listeners = listeners_of(args, spec.run_id, out)
     place = network.place_of(args)
     from private_lora.training.run import finetune
 
     try:
-        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", progress=not args.quiet, place=place)
+        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", place, listeners)
     finally:
         if place is not None:
             place.close()
@@ -107,10 +116,22 @@ def _block(args) -> int:
     return _measure(args, BlockSpec, block)
 
 
-def _measure(args, kind: type, measure: Callable) -> int:
+def _add_worker_view(parser) -> None:
+    add_specs(parser, "WorkerViewSpec")
+    parser.set_defaults(handler=_worker_view)
+
+
+def _worker_view(args) -> int:
+    from private_lora.bench.worker_view import worker_view
+    from private_lora.specs.worker_view import WorkerViewSpec
+
+    return _measure(args, WorkerViewSpec, worker_view, TRAINING_IMPORTS)
+
+
+def _measure(args, kind: type, measure: Callable, imports: tuple[str, ...] = BENCH_IMPORTS) -> int:
     """Exit status after one measurement, or those of a job."""
     if args.runs:
-        return run_all(args, kind, measure, BENCH_IMPORTS)
+        return run_all(args, kind, measure, imports)
     measure(kind.from_json(only_spec(args)), args.out)
     return 0
 
@@ -184,7 +205,7 @@ def _validate(args) -> int:
 
     study = load_study([args.config])
     runs, measurements = len(study.runs) + len(study.loopbacks), len(study.measurements) - len(study.loopbacks)
-    print(f"{args.config}: {runs} runs, {measurements} measurements of time")
+    print(f"{args.config}: {runs} runs, {measurements} measurements")
     return 0
 
 

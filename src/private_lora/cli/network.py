@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from argparse import BooleanOptionalAction
-from functools import partial
 from pathlib import Path
 
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
+from private_lora.cli.live import add_live, check_live, listeners_of
 from private_lora.specs.options import HINTS_VARIABLE
 from private_lora.specs.worker import WorkerSpec
 
@@ -64,7 +64,7 @@ def add_loopback(parser) -> None:
     """Arguments of `loopback`."""
     add_specs(parser, "LoopbackSpec")
     parser.add_argument("--checkpoints", type=Path, required=True, help="directory of checkpoints")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_live(parser)
     parser.set_defaults(handler=_loopback)
 
 
@@ -114,11 +114,14 @@ def _loopback(args) -> int:
     from private_lora.bench.loopback import run_on_loopback
     from private_lora.specs.loopback import LoopbackSpec
 
+    check_live(args)
+
+    def run(spec: LoopbackSpec, out: Path) -> bool:
+        return run_on_loopback(spec, out, args.checkpoints, listeners_of(args, spec.run_id, out))
+
     if args.runs:
-        run = partial(run_on_loopback, checkpoints=args.checkpoints, progress=not args.quiet)
         return run_all(args, LoopbackSpec, run, TRAINING_IMPORTS)
-    spec = LoopbackSpec.from_json(only_spec(args))
-    converged = run_on_loopback(spec, args.out, args.checkpoints, progress=not args.quiet)
+    converged = run(LoopbackSpec.from_json(only_spec(args)), args.out)
     print(f"{'done' if converged else 'diverged'}: {args.out}")
     return 0
 

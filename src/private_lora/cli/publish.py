@@ -1,4 +1,7 @@
-"""`publish`: from the records of a study's runs to all its tables and figures, in one command. Imports nothing heavy."""
+"""`publish`: from the records of a study's runs to all its tables and figures, in one command; `report`: the page of them.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-KINDS = ("convergence", "loopback", "generation", "layer", "block")
+from private_lora.specs.stages import MEASUREMENTS
+
+KINDS = ("convergence", *MEASUREMENTS)
 
 _shared: dict = {}
 
@@ -78,3 +83,26 @@ def _make(what: tuple[str, str, Path]) -> bool:
         traceback.print_exc()
         return False
     return True
+
+
+def add_report(parser) -> None:
+    """Arguments of `report`."""
+    parser.add_argument("--results", type=Path, required=True, help="directory of results, with tables/ and figures/")
+    parser.add_argument("--out", type=Path, required=True, help="the page, such as results/report.html")
+    parser.add_argument("--tables", nargs="*", help="names; default: all that are there")
+    parser.add_argument("--figures", nargs="*", help="names; default: all that are there")
+    parser.add_argument("--recorded", type=Path, help="directory of recorded machines; default: results/recorded")
+    parser.set_defaults(handler=_report)
+
+
+def _report(args) -> int:
+    from private_lora.core.names import check_name
+    from private_lora.core.paths import ROOT
+    from private_lora.publish.report.page import write_report
+    from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
+
+    for kind, names, known in (("table", args.tables, PUBLISHED_TABLES), ("figure", args.figures, PUBLISHED_FIGURES)):
+        for name in names or ():
+            check_name(kind, name, known)
+    write_report(args.results, args.out, args.recorded or ROOT / "results" / "recorded", args.tables, args.figures)
+    return 0

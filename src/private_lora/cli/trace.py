@@ -50,7 +50,11 @@ def _print_run(run_id: str, results: Path, recorded: Path) -> bool:
 
 def add_convert(parser) -> None:
     """Arguments of `convert`."""
-    parser.add_argument("directory", type=Path, help="with convergence.csv, loopback.csv, generation.csv, layer.csv, block.csv")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        help="with convergence.csv, loopback.csv and so on, of a kind each",
+    )
     parser.add_argument(
         "--note", action="append", default=[], metavar="RUN_ID=TEXT", help="what disturbed a run, if that is known; repeatable"
     )

@@ -23,6 +23,11 @@ def peak_memory_bytes(pid: int | str = "self") -> int:
     return peak + max(0, _libraries - _status_bytes(pid, "RssFile")) if pid == "self" else peak
 
 
+def resident_memory_bytes() -> int:
+    """Resident size of this process now."""
+    return _status_bytes("self", "VmRSS")
+
+
 def keep_libraries() -> None:
     """From now on the libraries that are in memory count as memory of this process, and of those that it forks."""
     global _libraries

@@ -12,7 +12,7 @@ from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import bits_label, ids_of
 from private_lora.results.runs import OK, run_metrics, series_of
-from private_lora.specs.backends import BACKENDS, PLAINTEXT
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.grouping import shares_an_input
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 
@@ -35,6 +35,9 @@ RUN_METRICS = (
     "remote_matmuls",
     "encrypted_matmuls",
     "peak_memory_bytes",
+    "hint_bytes",
+    "hint_time_s",
+    "offline_time_s",
     "security_bits",
 )
 RUN_COLUMNS = ["run_id", "model", "label", "backend", "variant", "options", "device", "machine", "bits", "seed", "status"]
@@ -189,7 +192,7 @@ class Scheme:
     @property
     def remote(self) -> bool:
         """Whether workers multiply; a plaintext product is the client's own."""
-        return self.backend not in PLAINTEXT
+        return self.backend in BACKENDS
 
     @property
     def columns(self) -> dict:

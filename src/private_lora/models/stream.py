@@ -48,11 +48,19 @@ def load_frame(name: str, revision: str | None, weights: str, seed: int, blocks:
     return Frame(model.eval(), tokenizer, source, model_blocks)
 
 
+def random_frame(name: str, seed: int, blocks: int, vocabulary: int) -> Frame:
+    """The first blocks of an architecture with random weights, and so many tokens: for measurements of cost by part."""
+    model, source, model_blocks = open_weights(name, None, "random", seed, blocks, vocabulary)
+    _filled(model, source)
+    return Frame(model.eval(), None, source, model_blocks)
+
+
 def open_weights(
-    name: str, revision: str | None, weights: str, seed: int, blocks: int | None = None
+    name: str, revision: str | None, weights: str, seed: int, blocks: int | None = None, vocabulary: int | None = None
 ) -> tuple[nn.Module, WeightSource, int]:
     """The architecture, the source of its weights and the blocks of the whole model; arguments as for `load_frame`.
 
+    vocabulary: another number of tokens, for random weights.
     Parameters have no values yet, unless the model had to be loaded as a whole: then it has the client's, its source the rest.
     """
     quiet_libraries()
@@ -61,6 +69,7 @@ def open_weights(
     model_blocks = config.num_hidden_layers
     config.num_hidden_layers = min(blocks or model_blocks, model_blocks)
     if weights == "random":
+        config.vocab_size = vocabulary or config.vocab_size
         model = _meta_model(config)
         return model, RandomWeights(seed, config.initializer_range, _needed(model)), model_blocks
     return *_pretrained(name, revision, directory, config), model_blocks

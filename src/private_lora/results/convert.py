@@ -16,11 +16,12 @@ from private_lora.core.errors import UserError
 from private_lora.results.recorder import BLANK, write_rows
 from private_lora.results.schema import COLUMNS, SCHEMA_VERSION, options_text
 from private_lora.results.sidecars import read_sidecars
+from private_lora.specs.stages import MEASUREMENTS
 
 MASKED = ("packed", "packed_approx", "packed_simulated")
 # Stages whose tables name a backend's options by its variant.
 NAMED = ("layer", "block", "full_size")
-KINDS = ("convergence", "loopback", "generation", "layer", "block")
+KINDS = ("convergence", *MEASUREMENTS)
 # Columns that schema version 1 did not have.
 ADDED = ("schema_version", "options", "layer", "tokens", "inputs", "outputs", "sample", "note")
 # Which of Concrete ML's paths a run took: the unit of this metric in version 1, an option now.

@@ -8,26 +8,30 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
 import grimp
 
+from private_lora.core.errors import UserError
 from private_lora.core.paths import PACKAGE
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.data import DATASETS
-from private_lora.specs.descriptors import BackendDescriptor, QuantizerDescriptor
+from private_lora.specs.descriptors import BackendDescriptor, Published, QuantizerDescriptor
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
 from private_lora.specs.run import RunSpec
 from private_lora.specs.split import SplitSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 
 NAME = PACKAGE.name
-AnySpec = RunSpec | LoopbackSpec | GenerationSpec | LayerSpec | BlockSpec
+AnySpec = RunSpec | LoopbackSpec | GenerationSpec | EstimateSpec | LayerSpec | BlockSpec | WorkerViewSpec
 # They name and describe things, refuse them, or say where numbers come from. What reaches a number of that is part of the
-# fingerprint below: a backend's basis, and how a run's quantizers are described.
+# fingerprint below: a backend's basis, and how a run's quantizers are described. Whoever is told of a run changes none of it.
 DESCRIPTIONS = (
     "backends",
     "colours",
@@ -41,7 +45,13 @@ DESCRIPTIONS = (
 )
 NOT_NUMBERS = frozenset(
     f"{NAME}.{module}"
-    for module in (*(f"specs.{name}" for name in DESCRIPTIONS), "core.errors", "core.paths", "results.provenance")
+    for module in (
+        *(f"specs.{name}" for name in DESCRIPTIONS),
+        "core.errors",
+        "core.paths",
+        "results.provenance",
+        "training.live",
+    )
 )
 
 # What a run goes through, by its kind; a backend and a data source are imported by name and come on top. A run through workers
@@ -53,7 +63,10 @@ ENTRY_POINTS = {
     BlockSpec: ("bench.block",),
     LoopbackSpec: ("training.run", "bench.loopback", *WORKERS),
     GenerationSpec: ("bench.generation", *WORKERS),
+    EstimateSpec: ("cli.estimate", "cli.estimate_check", "training.run"),
+    WorkerViewSpec: ("bench.worker_view",),
 }
+PUBLISHING = ("publish.tables", "publish.figures", "costs.predict", "results.prepare", "cli.publish")
 
 
 def fingerprint(spec: AnySpec) -> str:
@@ -68,15 +81,25 @@ def files_behind(spec: AnySpec) -> list[Path]:
     return source_files(_modules(spec), NOT_NUMBERS)
 
 
+def publishing_files(entries: Iterable[Published]) -> list[Path]:
+    """Source files of what makes these tables and figures, and of what collects the records for them."""
+    return source_files(frozenset({*PUBLISHING, *(_module(entry.function) for entry in entries)}))
+
+
 def _modules(spec: AnySpec) -> frozenset[str]:
     """Where the code of a spec begins: its command's, its backends', its data source's, its quantizers'."""
     run = run_of(spec)
     paths = [entry.path for entry in _backends(run)]
     if isinstance(run, SplitSpec):
         paths += [quantizer.ranges for quantizer in _quantizers(run)]
-    if isinstance(run, RunSpec):
+    if isinstance(run, RunSpec | WorkerViewSpec):
         paths.append(DATASETS[run.data].module)
-    return frozenset(path.split(":")[0].removeprefix(f"{NAME}.") for path in paths) | set(ENTRY_POINTS[type(spec)])
+    return frozenset(map(_module, paths)) | set(ENTRY_POINTS[type(spec)])
+
+
+def _module(path: str) -> str:
+    """The module of `module:attribute`, or a module; of this package, by its path within."""
+    return path.split(":")[0].removeprefix(f"{NAME}.")
 
 
 def _backends(run: SplitSpec | LayerSpec | BlockSpec) -> list[BackendDescriptor]:
@@ -95,31 +118,46 @@ def _fingerprint(entry_points: frozenset[str], described: str) -> str:
 
 @functools.cache
 def source_files(entry_points: frozenset[str], left_out: frozenset[str] = frozenset()) -> list[Path]:
-    """Files of the entry points (modules of this package such as `training.run`, or whole rooms) and all that they import.
+    """Files of the entry points and of all that they import, from this package and from those that entry points are of.
 
-    A module's packages are imported with it. What is imported for type checking alone does not count. Of what another package
-    brings, the module that is named counts alone.
+    Entry points: modules of this package such as `training.run`, whole rooms, or `package.module` of another package. A
+    module's packages are imported with it. What is imported for type checking alone does not count. Of a module that is a
+    single file in no package, the file counts alone. Raises UserError when a module of another package is not there.
     """
-    graph = _import_graph()
-    roots = {f"{NAME}.{name}" for name in entry_points if f"{NAME}.{name}" in graph.modules}
-    others = [Path(find_spec(name).origin) for name in sorted(entry_points) if f"{NAME}.{name}" not in roots]
-    waiting, found = set().union(roots, *(graph.find_descendants(root) for root in roots)), set()
+    ours = _import_graph(frozenset()).modules
+    named = {f"{NAME}.{name}" if f"{NAME}.{name}" in ours else name for name in entry_points}
+    graph = _import_graph(frozenset(filter(_is_package, (name.partition(".")[0] for name in named))) - {NAME})
+    files = {name for name in named - graph.modules if "." not in name and find_spec(name)}
+    if missing := sorted(named - graph.modules - files):
+        raise UserError(f"a package that is installed says that its code is in {missing[0]}, and there is no such module")
+    waiting, found = set().union(named - files, *(graph.find_descendants(name) for name in named - files)), set()
     while waiting:
         module = waiting.pop()
         if module not in found and module not in left_out:
             found.add(module)
             waiting |= graph.find_modules_directly_imported_by(module) | {module.rpartition(".")[0]} - {""}
-    return sorted([*others, *(_source(module) for module in found)])
+    return sorted(map(_source, found | files))
 
 
 @functools.cache
-def _import_graph() -> grimp.ImportGraph:
-    return grimp.build_graph(NAME, exclude_type_checking_imports=True, cache_dir=None)
+def _import_graph(others: frozenset[str]) -> grimp.ImportGraph:
+    """Imports within this package and other ones, and between them."""
+    return grimp.build_graph(NAME, *sorted(others), exclude_type_checking_imports=True, cache_dir=None)
+
+
+def _is_package(name: str) -> bool:
+    """Whether this is a directory of modules, and not a module that is a single file, or nothing."""
+    found = find_spec(name)
+    return found is not None and found.submodule_search_locations is not None
 
 
 def _source(module: str) -> Path:
-    path = PACKAGE.parent / module.replace(".", "/")
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    top, _, rest = module.partition(".")
+    root = PACKAGE / "__init__.py" if top == NAME else Path(find_spec(top).origin)
+    path = root.parent / rest.replace(".", "/") if rest else root
+    if path.is_dir():
+        return path / "__init__.py"
+    return path if path.suffix == ".py" else path.with_suffix(".py")
 
 
 def code_fingerprint(files: list[Path], described: str = "") -> str:

@@ -11,13 +11,15 @@ from private_lora.specs import quantizers
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.stages import STAGES
 
-SHORT_PAIRS = {(pair.activations, pair.weights): pair.short for pair in quantizers.PAIRS.values()}
+SHORT_PAIRS = {(pair.activations, pair.weights): pair.name for pair in quantizers.PAIRS.values()}
 LABELS = {name: entry.label for name, entry in (PLAINTEXT | BACKENDS).items()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
 # Backends that the treatment of constant rows does not reach: they do not quantize, or by themselves.
 OWN_ROWS = [name for name, backend in BACKENDS.items() if not backend.quantized or backend.kind == "trainer"]
-PAIRS = (quantizers.NO_PAIR.short, *quantizers.PAIRS)
+PAIRS = (quantizers.NO_PAIR.name, *quantizers.PAIRS)
+# Data whose names say how texts were read, and not which they are.
+USERS_OWN = ("jsonl", "hub")
 # How the calls of layers with the same input are arranged: by the value of the column `inputs`.
 CALLS = {"joint": "one call for layers that share an input", "apart": "each layer a call"}
 CALLS_NOTE = f"inputs joint: {CALLS['joint']} (q, k, v; gate, up); apart: {CALLS['apart']}."

@@ -17,6 +17,7 @@ from private_lora.core.cpu_time import CpuMeter
 from private_lora.core.files import atomic_path
 from private_lora.core.paths import PACKAGE
 from private_lora.results.schema import SCHEMA_VERSION
+from private_lora.specs.descriptors import packages
 
 PACKAGES = (
     "torch",
@@ -64,7 +65,7 @@ def environment() -> dict:
         "cores": os.cpu_count(),
         "malloc": os.environ.get("GLIBC_TUNABLES", ""),
         "load_1min": os.getloadavg()[0],
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in (*PACKAGES, *packages())},
         "keys": KEY_NOTE,
     }
 

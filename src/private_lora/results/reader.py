@@ -44,7 +44,7 @@ COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The eight CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The nine CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -67,6 +67,11 @@ class Data:
         return name_pairs(self._rows("generation.csv"))
 
     @cached_property
+    def estimate(self) -> pd.DataFrame:
+        """Rows of every run that was estimated before it, and of its estimate; as `convergence`."""
+        return name_pairs(self._rows("estimate.csv"))
+
+    @cached_property
     def layer(self) -> pd.DataFrame:
         """Rows of every measurement of one layer; `rows` is another name of `tokens`."""
         frame = name_pairs(self._rows("layer.csv"))
@@ -81,6 +86,11 @@ class Data:
     def block_of_all_machines(self) -> pd.DataFrame:
         """As `block`, with the runs beside this study's that are its own runs on another machine."""
         return _with_named_options(self._rows("block.csv", same=("run_id", "machine")))
+
+    @cached_property
+    def worker_view(self) -> pd.DataFrame:
+        """Rows of every look at what a worker receives; as `convergence`, steps are tokens and samples columns."""
+        return name_pairs(self._rows("worker_view.csv"))
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -102,7 +112,7 @@ class Data:
     @cached_property
     def disturbed(self) -> dict[str, str]:
         """run_id -> what disturbed it, for runs whose time is a result and was disturbed: see `disturbance.disturbed_runs`."""
-        return disturbed_runs(self.convergence, self.loopback, self.generation, self.layer, self.block)
+        return disturbed_runs(self.convergence, self.loopback, self.generation, self.estimate, self.layer, self.block)
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -11,6 +11,9 @@ from private_lora.core.errors import UserError
 # 2: of the packed backends, whose masks were all fresh, no options said so.
 SCHEMA_VERSION = 3
 
+# Metrics of texts, which stand in the column `note`.
+TEXTS = ("answer", "token", "recovered_token")
+
 # variant: what the configuration calls the group and the backend. options: of the backend, as JSON, where it has any. layer,
 # tokens, inputs, outputs: what was multiplied, in a measurement of products. sample: number of a measurement in its run; rows
 # of layers of one shape share it. note: what is to be known of the run beside its numbers.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.specs.stages import MEASUREMENTS
 
 # Directories of a study's runs.
-KINDS = ("runs", "loopback", "generation", "layer", "block")
+KINDS = ("runs", *MEASUREMENTS)
 # Stages had these names once, and so had the run_ids that begin with them; recorded sidecars stay as they were written.
 FORMER_STAGES = {"latency": "layer", "network": "loopback"}
 
@@ -17,10 +21,14 @@ FORMER_STAGES = {"latency": "layer", "network": "loopback"}
 NUMBER = ("phase", "repeat", "step", "metric", "value")
 
 
-def read_sidecars(path: Path) -> dict[str, dict]:
+def read_sidecars(path: Path) -> Mapping[str, dict]:
     """Sidecars by the present run_id, from a file with one a line; none if there is no such file."""
-    if not path.is_file():
-        return {}
+    return _sidecars_in(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+# A report asks for every run of a study: a file is read once, as long as it stays as it is.
+@functools.cache
+def _sidecars_in(path: Path, changed: int) -> dict[str, dict]:
     found = {}
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
@@ -62,9 +70,15 @@ def _published(results: Path, run_id: str, found: list[tuple[Path, dict]]) -> li
 
 def _numbers(directory: Path, run_id: str) -> set[tuple]:
     """Times of a run, which no other has."""
-    numbers = set()
-    for path in directory.glob("*.csv"):
-        with open(path, newline="") as handle:
-            rows = [row for row in csv.DictReader(handle) if row.get("run_id") == run_id and row.get("unit") == "s"]
-        numbers |= {tuple(row[name] for name in NUMBER) for row in rows if row["value"] and float(row["value"])}
-    return numbers
+    return set().union(*(_times_in(path, path.stat().st_mtime_ns).get(run_id, ()) for path in directory.glob("*.csv")))
+
+
+@functools.cache
+def _times_in(path: Path, changed: int) -> Mapping[str, set[tuple]]:
+    """Times in a file of records, by the run that they are of."""
+    times = defaultdict(set)
+    with open(path, newline="") as handle:
+        for row in csv.DictReader(handle):
+            if row.get("run_id") and row.get("unit") == "s" and row["value"] and float(row["value"]):
+                times[row["run_id"]].add(tuple(row[name] for name in NUMBER))
+    return dict(times)

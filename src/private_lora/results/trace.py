@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from private_lora.core.errors import UserError
 from private_lora.results.parameters import parameters_text
+from private_lora.results.schema import TEXTS
 from private_lora.results.sidecars import present_run_id
 
 RUN_IDS = "run_ids"
@@ -87,8 +89,8 @@ def _command_of(sidecar: dict) -> tuple[str, dict | None]:
     spec, place = sidecar["spec"], sidecar.get("place", {})
     recorded = sidecar.get("environment", {}).get("command", [])
     words = shlex.split(recorded) if isinstance(recorded, str) else recorded
-    if spec.get("stage") == "generation":
-        return "generation", spec
+    if spec.get("stage") in ("generation", "estimate"):
+        return spec["stage"], spec
     if "loopback" in place:
         return "loopback", _present(place["loopback"])
     if place.get("workers") and "--spec" in words and ("loopback" in words or "network" in words):
@@ -96,8 +98,8 @@ def _command_of(sidecar: dict) -> tuple[str, dict | None]:
     if place.get("workers"):
         return shlex.join(words), None
     stage = _present(spec)["stage"]
-    # Fields of a spec of one layer and of a block; the stages of fine-tuning are many.
-    return (stage if stage in ("layer", "block") else "finetune"), _present(spec)
+    # Their specs name the stage; the stages of fine-tuning are many.
+    return (stage if stage in ("layer", "block", "worker_view") else "finetune"), _present(spec)
 
 
 def _present(spec: dict) -> dict:
@@ -159,13 +161,20 @@ def _disturbance(environment: dict, said: list[str]) -> str:
 
 
 def notes(path: Path, run_id: str) -> list[str]:
-    """Notes on a run in the records beside its sidecar; the note of an answer is the answer, and no note on the run."""
-    found: dict[str, None] = {}
-    for records in sorted(path.parent.glob("*.csv")):
-        with open(records, newline="") as handle:
-            rows = (row for row in csv.DictReader(handle) if row.get("note") and row["metric"] != "answer")
-            found |= {row["note"]: None for row in rows if row["run_id"] == run_id}
-    return list(found)
+    """Notes on a run in the records beside its sidecar; the note of a text is the text, and no note on the run."""
+    files = sorted(path.parent.glob("*.csv"))
+    return list(dict.fromkeys(note for file in files for note in _notes_in(file, file.stat().st_mtime_ns).get(run_id, ())))
+
+
+@functools.cache
+def _notes_in(records: Path, changed: int) -> dict[str, list[str]]:
+    """Notes in a file of records by the run that they are on, read once as long as the file stays as it is."""
+    found: dict[str, list[str]] = {}
+    with open(records, newline="") as handle:
+        for row in csv.DictReader(handle):
+            if row.get("note") and row["metric"] not in TEXTS:
+                found.setdefault(row["run_id"], []).append(row["note"])
+    return found
 
 
 def _versions(environment: dict) -> str:

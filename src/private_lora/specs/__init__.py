@@ -13,7 +13,9 @@ __getattr__, __dir__, __all__ = front_door(
     layer="LayerSpec",
     block="BlockSpec",
     costs="CostSpec",
+    estimate="EstimateSpec",
     loopback="LoopbackSpec GenerationSpec",
     worker="WorkerSpec",
+    worker_view="WorkerViewSpec",
     quantization="Quantization",
 )

@@ -73,7 +73,7 @@ BUILT_IN = (
     ),
 )
 # By name, in the order in which tables and figures list them.
-BACKENDS = by_name(BUILT_IN, "private_lora.backends")
+BACKENDS = by_name(BUILT_IN, "private_lora.backends", BackendDescriptor)
 
 # float32 and the exact integers are the same arithmetic as the backends `float` and `integer`, and have their colours.
 PLAINTEXT = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
-from private_lora.specs.backends import BACKENDS, BUILT_IN
+from private_lora.specs.backends import BACKENDS
 from private_lora.specs.fields import MAX_BITS, MIN_BITS
 from private_lora.specs.sentences import check_keys, sentence
 
@@ -74,7 +74,7 @@ def options_by_backend(schema: dict) -> None:
             "if": {"properties": {"backend": {"const": backend.name}}},
             "then": {"properties": {"backend_options": backend.options.model_json_schema()}},
         }
-        for backend in BUILT_IN
+        for backend in BACKENDS.values()
     ]
 
 

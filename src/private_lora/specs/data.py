@@ -72,6 +72,7 @@ DATASETS = by_name(
         ),
     ),
     "private_lora.data",
+    DataDescriptor,
 )
 
 

@@ -1,21 +1,25 @@
 """What is said about a backend, a quantizer, a data source, a table or a figure without importing it.
 
-Somebody else's package needs this module alone: it adds one of its own by an entry point that names a descriptor,
-in a group such as `private_lora.backends`. The descriptor's module is imported whenever a study is planned, so it imports
-nothing heavy.
+Somebody else's package needs this module alone: it adds one of its own by an entry point that names a descriptor, in the group
+that GROUPS has for its kind. The descriptor's module is imported whenever a study is planned, so it imports nothing heavy.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import TypeVar
 
 from pydantic import BaseModel
 
+from private_lora.core.errors import UserError, first_line
 from private_lora.specs.fields import MAX_BITS
 from private_lora.specs.options import NoOptions
+
+COLOUR = "#[0-9a-fA-F]{6}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,12 @@ class BackendDescriptor:
     options: type[BaseModel] = NoOptions
     one_bit_width: bool = False
     result_bits: int | None = None
+
+    def __post_init__(self):
+        _check(self, "path", r"[\w.]+:\w+", "module:class")
+        _check(self, "colour", COLOUR, "a colour such as #0072B2")
+        _check(self, "kind", "matmul|trainer", "matmul or trainer")
+        _check(self, "basis", "measured|simulated", "measured or simulated")
 
     @property
     def remote(self) -> bool:
@@ -69,16 +79,30 @@ class QuantizerDescriptor:
     symmetric: bool = False
     calibrated: bool = False
 
+    def __post_init__(self):
+        _check(self, "ranges", r"[\w.]+:\w+", "module:function")
+
+
+class ActivationQuantizer(QuantizerDescriptor):
+    """Of activations and gradients; its rows are tokens."""
+
+
+class WeightQuantizer(QuantizerDescriptor):
+    """Of weights; its rows are outputs."""
+
 
 @dataclass(frozen=True)
 class PairDescriptor:
-    """A pair of quantizers with a short name, and how figures show it."""
+    """A pair of quantizers under a short name, and how figures show it: without a colour, as any other pair, in grey."""
 
+    name: str
     activations: str
     weights: str
-    short: str
     colour: str = ""
     marker: str = ""
+
+    def __post_init__(self):
+        _check(self, "colour", f"({COLOUR})?", "a colour such as #0072B2, or empty")
 
 
 @dataclass(frozen=True)
@@ -108,6 +132,44 @@ class Published:
     function: str
     caption: str
 
+    def __post_init__(self):
+        _check(self, "function", r"[\w.]+:\w+", "module:function")
+
+
+# Kinds of descriptors that an entry point of a group may name.
+GROUPS = {
+    "private_lora.backends": (BackendDescriptor,),
+    "private_lora.quantizers": (ActivationQuantizer, WeightQuantizer, PairDescriptor),
+    "private_lora.data": (DataDescriptor,),
+    "private_lora.tables": (Published,),
+    "private_lora.figures": (Published,),
+}
+Kind = TypeVar("Kind")
+
+
+def by_name(ours: Iterable[Kind], group: str, kind: type[Kind]) -> dict[str, Kind]:
+    """The descriptors by name, in their order, and after them those of this kind that other packages add.
+
+    Raises UserError, which names the package, on an entry point that names no descriptor of its group, or one whose name is
+    taken: nobody's `packed` but ours may stand in a table.
+    """
+    found = {descriptor.name: descriptor for descriptor in ours}
+    for entry in _installed().select(group=group):
+        descriptor = _loaded(entry)
+        if not isinstance(descriptor, kind):
+            continue
+        if descriptor.name in found:
+            raise UserError(
+                f"{_origin(entry)}: the name {descriptor.name!r} is taken: choose another, or uninstall the package"
+            )
+        found[descriptor.name] = descriptor
+    return found
+
+
+def packages() -> dict[str, str]:
+    """Versions, by name, of the packages that add something."""
+    return {entry.dist.name: entry.dist.version for group in GROUPS for entry in _installed().select(group=group)}
+
 
 @cache
 def _installed() -> EntryPoints:
@@ -115,7 +177,28 @@ def _installed() -> EntryPoints:
     return entry_points()
 
 
-def by_name(ours: Iterable, group: str) -> dict:
-    """The descriptors by name, in their order, and after them those that other packages add."""
-    theirs = [entry.load() for entry in _installed().select(group=group)]
-    return {descriptor.name: descriptor for descriptor in (*ours, *theirs)}
+@cache
+def _loaded(entry: EntryPoint):
+    """The descriptor that an entry point names."""
+    try:
+        descriptor = entry.load()
+    except Exception as error:
+        raise UserError(
+            f"{_origin(entry)} cannot be loaded ({first_line(error)}): correct {entry.value}, or uninstall the package"
+        ) from None
+    kinds = GROUPS[entry.group]
+    if not isinstance(descriptor, kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise UserError(f"{_origin(entry)} must name a {names} of private_lora.specs.descriptors, not {descriptor!r}")
+    return descriptor
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"package {entry.dist.name}: entry point {entry.name} of {entry.group}"
+
+
+def _check(descriptor, name: str, pattern: str, what: str) -> None:
+    """Nothing; raises ValueError unless a field is what it must be, which would be found out only after hours of a study."""
+    value = getattr(descriptor, name)
+    if not re.fullmatch(pattern, value):
+        raise ValueError(f"{name} of {descriptor.name!r} must be {what}, not {value!r}")

@@ -10,6 +10,7 @@ from private_lora.core.errors import UserError
 from private_lora.core.names import check_name
 from private_lora.specs.backends import remote_backends
 from private_lora.specs.base import Spec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.fields import Bandwidth, Positive, Quantity
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS
@@ -86,5 +87,5 @@ class GenerationSpec(ThroughWorkers):
 
 
 def run_of(spec):
-    """The run of a run through workers; any other spec as it is."""
-    return spec.run if isinstance(spec, ThroughWorkers) else spec
+    """The run of a run through workers, or of an estimate; any other spec as it is."""
+    return spec.run if isinstance(spec, (ThroughWorkers, EstimateSpec)) else spec

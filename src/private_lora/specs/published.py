@@ -11,8 +11,8 @@ from private_lora.specs.descriptors import Published, by_name
 from private_lora.specs.published_figures import FIGURES
 from private_lora.specs.published_tables import TABLES
 
-PUBLISHED_TABLES = by_name(TABLES, "private_lora.tables")
-PUBLISHED_FIGURES = by_name(FIGURES, "private_lora.figures")
+PUBLISHED_TABLES = by_name(TABLES, "private_lora.tables", Published)
+PUBLISHED_FIGURES = by_name(FIGURES, "private_lora.figures", Published)
 
 
 def chosen(known: dict[str, Published], names: str | list[str]) -> tuple[str, ...]:

@@ -149,6 +149,24 @@ TABLES = (
         "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
     ),
     Published(
+        "security",
+        "Parameters of the encryption",
+        "private_lora.publish.tables.security:security",
+        "Ring size and modulus of every encrypted run, of the layer that needs most, and how far they are from the largest "
+        "modulus that leaves 128 bits of security, by classical and by quantum estimates. *mask*: fresh for every question, or "
+        "one for a session.",
+    ),
+    Published(
+        "worker_view",
+        "What a worker receives, and what it can read back",
+        "private_lora.publish.tables.worker_view:worker_view",
+        "What a worker is sent for the first linear layers, integers in the clear or ciphertexts of the same rows, and how "
+        "many tokens the same attack reads back: for each row, the token of the public vocabulary whose input of that layer "
+        "correlates with it most. Beside it *chance*, the same attack on random numbers, and simple statistics of the numbers "
+        "received. This shows what travels and proves nothing about security, which rests on RLWE and its parameters; shapes "
+        "and the number of rows are seen in any case.",
+    ),
+    Published(
         "client_memory",
         "Memory of the client",
         "private_lora.publish.tables.client_memory:client_memory",
@@ -174,6 +192,14 @@ TABLES = (
         "plaintext float32 and int8 products of the same layers on the same machine, what a whole step measured of them and "
         "how far the prediction is off, and memory beside that of LoRA in the clear and of full fine-tuning. The notes say, "
         "for each scheme, from which size on handing the products over takes the client less time than computing them.",
+    ),
+    Published(
+        "estimate_errors",
+        "Estimates before a run, and the run",
+        "private_lora.publish.tables.estimate_errors:estimate_errors",
+        "What ``private-lora estimate`` said before a run, after a calibration of some seconds, and what that run then "
+        "measured, client and worker in one process: the error with its sign, over the measured value. Step time is the "
+        "median behind the first step. Bytes are *planned* where every layer's parameters were taken from its own weights.",
     ),
     Published(
         "published_comparison",

@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 from private_lora.specs.colours import BLACK, BLUE, GREEN, ORANGE, PURPLE
-from private_lora.specs.descriptors import PairDescriptor, QuantizerDescriptor, by_name
+from private_lora.specs.descriptors import ActivationQuantizer, PairDescriptor, WeightQuantizer, by_name
 
 _RANGES = "private_lora.split.quantizers"
+_GROUP = "private_lora.quantizers"
 
 ACTIVATION_QUANTIZERS = by_name(
     (
-        QuantizerDescriptor("dynamic_per_token", f"{_RANGES}:range_of_each_row"),
-        QuantizerDescriptor("dynamic_per_tensor", f"{_RANGES}:range_of_all_rows"),
-        QuantizerDescriptor("static_per_tensor", f"{_RANGES}:range_from_calibration", calibrated=True),
-        QuantizerDescriptor("symmetric_per_token", f"{_RANGES}:range_of_each_row", symmetric=True),
+        ActivationQuantizer("dynamic_per_token", f"{_RANGES}:range_of_each_row"),
+        ActivationQuantizer("dynamic_per_tensor", f"{_RANGES}:range_of_all_rows"),
+        ActivationQuantizer("static_per_tensor", f"{_RANGES}:range_from_calibration", calibrated=True),
+        ActivationQuantizer("symmetric_per_token", f"{_RANGES}:range_of_each_row", symmetric=True),
     ),
-    "private_lora.activation_quantizers",
+    _GROUP,
+    ActivationQuantizer,
 )
-# A weight's rows are its outputs.
 WEIGHT_QUANTIZERS = by_name(
     (
-        QuantizerDescriptor("static_per_channel", f"{_RANGES}:range_of_each_row"),
-        QuantizerDescriptor("static_per_tensor", f"{_RANGES}:range_of_all_rows"),
-        QuantizerDescriptor("symmetric_per_channel", f"{_RANGES}:range_of_each_row", symmetric=True),
+        WeightQuantizer("static_per_channel", f"{_RANGES}:range_of_each_row"),
+        WeightQuantizer("static_per_tensor", f"{_RANGES}:range_of_all_rows"),
+        WeightQuantizer("symmetric_per_channel", f"{_RANGES}:range_of_each_row", symmetric=True),
     ),
-    "private_lora.weight_quantizers",
+    _GROUP,
+    WeightQuantizer,
 )
 DEFAULT_PAIR = "DTok-SC"
 # In the order in which tables and figures list them; `symmetric_per_tensor` is Concrete ML's own.
-PAIRS = {
-    descriptor.short: descriptor
-    for descriptor in (
-        PairDescriptor("dynamic_per_token", "static_per_channel", DEFAULT_PAIR, BLUE, "o"),
-        PairDescriptor("dynamic_per_tensor", "static_per_tensor", "DTen-ST", ORANGE, "s"),
-        PairDescriptor("static_per_tensor", "static_per_tensor", "ST-ST", GREEN, "^"),
-        PairDescriptor("symmetric_per_token", "symmetric_per_channel", "Sym", PURPLE, "D"),
-        PairDescriptor("static_per_tensor", "symmetric_per_tensor", "ST-SymT"),
-    )
-}
-NO_PAIR = PairDescriptor("", "", "float", BLACK)
+PAIRS = by_name(
+    (
+        PairDescriptor(DEFAULT_PAIR, "dynamic_per_token", "static_per_channel", BLUE, "o"),
+        PairDescriptor("DTen-ST", "dynamic_per_tensor", "static_per_tensor", ORANGE, "s"),
+        PairDescriptor("ST-ST", "static_per_tensor", "static_per_tensor", GREEN, "^"),
+        PairDescriptor("Sym", "symmetric_per_token", "symmetric_per_channel", PURPLE, "D"),
+        PairDescriptor("ST-SymT", "static_per_tensor", "symmetric_per_tensor"),
+    ),
+    _GROUP,
+    PairDescriptor,
+)
+NO_PAIR = PairDescriptor("float", "", "", BLACK)

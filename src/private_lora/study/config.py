@@ -17,11 +17,21 @@ from private_lora.core.paths import ROOT
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.specs.sentences import complaint
-from private_lora.study.grid import Study, expand_blocks, expand_generations, expand_layers, expand_loopbacks, expand_runs
+from private_lora.specs.stages import MEASUREMENTS
+from private_lora.study.grid import (
+    Study,
+    expand_blocks,
+    expand_estimates,
+    expand_generations,
+    expand_layers,
+    expand_loopbacks,
+    expand_runs,
+    expand_worker_views,
+)
 from private_lora.study.sections import StudyConfig
 
 DEFAULTS = ROOT / "config" / "config.yaml"
-RECORDED_FILES = ("convergence.csv", "loopback.csv", "generation.csv", "layer.csv", "block.csv")
+RECORDED_FILES = ("convergence.csv", *(f"{kind}.csv" for kind in MEASUREMENTS))
 
 
 def load_study(paths: Iterable[str | Path]) -> Study:
@@ -39,7 +49,8 @@ def study_of(config: dict) -> Study:
     beside = tuple(recorded_directory(f"beside[{i}]", name) for i, name in enumerate(config["beside"]))
     runs = {} if recorded else expand_runs(config)
     loopbacks = {} if recorded else expand_loopbacks(config)
-    check_data([*runs.values(), *(spec.run for spec in loopbacks.values())])
+    estimates = {} if recorded else expand_estimates(config)
+    check_data([*runs.values(), *(spec.run for spec in (*loopbacks.values(), *estimates.values()))])
     return Study(
         results=Path(config["results"]),
         recorded=recorded,
@@ -47,8 +58,10 @@ def study_of(config: dict) -> Study:
         runs=runs,
         loopbacks=loopbacks,
         generations={} if recorded else expand_generations(config),
+        estimates=estimates,
         layers={} if recorded else expand_layers(config),
         blocks={} if recorded else expand_blocks(config),
+        worker_views={} if recorded else expand_worker_views(config),
         costs=CostSpec.from_dict(config["costs"]),
         tables=chosen(PUBLISHED_TABLES, config["publish"]["tables"]),
         figures=chosen(PUBLISHED_FIGURES, config["publish"]["figures"]),

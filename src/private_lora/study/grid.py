@@ -16,6 +16,7 @@ from private_lora.models.shapes import architecture_of
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, ThroughWorkers, run_of
@@ -23,6 +24,7 @@ from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
 from private_lora.specs.split import SplitSpec
 from private_lora.specs.stages import FINE_TUNING, STAGES
+from private_lora.specs.worker_view import WorkerViewSpec
 from private_lora.study.checks import check_fits_model, check_workers
 
 MODEL_FILES = ("config.json", "tokenizer.json", "*.safetensors")
@@ -34,8 +36,8 @@ class Study:
 
     results: directory of everything the study makes. recorded: directory of earlier records to publish instead of running.
     beside: directories of records to publish as well.
-    runs, loopbacks, generations, layers, blocks: specs by run_id. costs: what the cost model predicts. tables, figures: names
-    to publish. memory_mb: by operation and backend, and `default`.
+    runs, loopbacks, generations, estimates, layers, blocks, worker_views: specs by run_id. costs: what the cost model
+    predicts. tables, figures: names to publish. memory_mb: by operation and backend, and `default`.
     """
 
     results: Path
@@ -44,8 +46,10 @@ class Study:
     runs: dict[str, RunSpec]
     loopbacks: dict[str, LoopbackSpec]
     generations: dict[str, GenerationSpec]
+    estimates: dict[str, EstimateSpec]
     layers: dict[str, LayerSpec]
     blocks: dict[str, BlockSpec]
+    worker_views: dict[str, WorkerViewSpec]
     costs: CostSpec
     tables: tuple[str, ...]
     figures: tuple[str, ...]
@@ -54,9 +58,10 @@ class Study:
     @property
     def measurements(self) -> list:
         """All specs but those of fine-tuning, in the order of the stages."""
-        return [spec for kind in (self.loopbacks, self.generations, self.layers, self.blocks) for spec in kind.values()]
+        kinds = self.loopbacks, self.generations, self.estimates, self.layers, self.blocks, self.worker_views
+        return [spec for kind in kinds for spec in kind.values()]
 
-    def memory_of(self, spec: RunSpec | ThroughWorkers | LayerSpec | BlockSpec) -> int:
+    def memory_of(self, spec: RunSpec | ThroughWorkers | LayerSpec | BlockSpec | WorkerViewSpec) -> int:
         """Megabytes to reserve for a job: the most that is said of its stage and its backends, or else the default."""
         if isinstance(spec, BlockSpec):
             names = [spec.stage, *(backend["name"] for backend in spec.backends)]
@@ -83,6 +88,11 @@ def expand_generations(config: dict) -> dict[str, GenerationSpec]:
     return _expanded(config, ["generation"], lambda _, group: _group_generations(config, group))
 
 
+def expand_estimates(config: dict) -> dict[str, EstimateSpec]:
+    """All runs that are estimated before they start, by run_id."""
+    return _expanded(config, ["estimate"], lambda _, group: _group_estimates(config, group))
+
+
 def expand_layers(config: dict) -> dict[str, LayerSpec]:
     """All latency measurements by run_id."""
     return _expanded(config, ["layer"], lambda section, group: _group_layers(config[section], group))
@@ -91,6 +101,11 @@ def expand_layers(config: dict) -> dict[str, LayerSpec]:
 def expand_blocks(config: dict) -> dict[str, BlockSpec]:
     """All measurements of a whole block by run_id."""
     return _expanded(config, ["block"], lambda section, group: _group_blocks(config[section], group))
+
+
+def expand_worker_views(config: dict) -> dict[str, WorkerViewSpec]:
+    """All looks at what a worker receives, by run_id."""
+    return _expanded(config, ["worker_view"], lambda _, group: _group_worker_views(config, group))
 
 
 def input_files(spec: SplitSpec) -> list[str]:
@@ -201,6 +216,21 @@ def _group_generations(config: dict, group: dict) -> Iterator[GenerationSpec]:
             spec = GenerationSpec.from_dict(how | about | {"run": run.to_dict()})
             check_workers(spec)
             yield spec
+
+
+def _group_estimates(config: dict, group: dict) -> Iterator[EstimateSpec]:
+    """Every run of a group, with the estimate of it."""
+    for run in _group_runs(config, "estimate", group):
+        yield EstimateSpec.from_dict({"run_id": run.run_id, "run": run.to_dict()})
+
+
+def _group_worker_views(config: dict, group: dict) -> Iterator[WorkerViewSpec]:
+    """Every backend of a group, each sent the same text."""
+    text = {key: config["worker_view"][key] for key in ("data", "data_options", "questions", "tokens", "columns")}
+    for values in _combinations(config, "worker_view", group):
+        spec = WorkerViewSpec.from_dict(text | values | {"run_id": run_id(values)})
+        check_fits_model(spec, spec.tokens, "tokens")
+        yield spec
 
 
 def _quantizations(config: dict, group: dict, backend: str) -> list[dict]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from private_lora.results.fingerprints import AnySpec
 from private_lora.specs.block import BlockSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec, run_of
 from private_lora.specs.models import BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
 from private_lora.specs.split import SplitSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 from private_lora.study.grid import input_files
 
 # A job of several runs is not to take longer: then jobs side by side end at about the same time.
@@ -33,6 +35,7 @@ GLWE_TOKEN_S = 5.0  # of nano, forward
 GLWE_VALUE_S = 5e-3  # of one value of a product
 BLOCK_PRODUCT_S = 5e-11  # of one token with one weight, by one backend, once
 GENERATED_TOKENS, GENERATED_TOKEN_S = 64, 0.015
+CALIBRATION_S = 20.0  # with the start of the run's own process
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Batch:
     @property
     def is_timed(self) -> bool:
         """Whether time is the result: such a job gets all cores, so that nothing else of the study runs beside it."""
-        return any(not isinstance(spec, RunSpec) or spec.stage == "full_size" for spec in self.specs)
+        return any(not isinstance(spec, RunSpec | WorkerViewSpec) or spec.stage == "full_size" for spec in self.specs)
 
     @property
     def priority(self) -> int:
@@ -118,11 +121,15 @@ def expected_seconds(spec: AnySpec) -> float:
         return 0.5 + (spec.warmup + spec.repeats) * spec.rows * spec.outputs * value_s
     if isinstance(spec, BlockSpec):
         return _block_seconds(spec)
+    if isinstance(spec, EstimateSpec):
+        return CALIBRATION_S + expected_seconds(spec.run)
     if isinstance(spec, LoopbackSpec):
         return 10.0 * bool(spec.workers) + 2 * expected_seconds(spec.run)
     if isinstance(spec, GenerationSpec):
         tokens = spec.repeats * spec.run.max_new_tokens * MODEL_FACTOR.get(spec.run.model, 1.0)
         return 2.0 + 10.0 * bool(spec.workers) + tokens * GENERATED_TOKEN_S * BACKEND_FACTOR.get(spec.run.backend, 1.0)
+    if isinstance(spec, WorkerViewSpec):
+        return 3.0 + MODEL_FACTOR.get(spec.model, 1.0)
     if spec.backend == "glwe":
         return spec.steps * 3 * spec.batch_size * spec.sequence_length * GLWE_TOKEN_S * (spec.blocks or 2) / 2
     factor = BACKEND_FACTOR.get(spec.backend, 1.0) * MODEL_FACTOR.get(spec.model, 1.0)

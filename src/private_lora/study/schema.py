@@ -8,11 +8,13 @@ from pathlib import Path
 from private_lora.core.files import atomic_path
 from private_lora.specs.block import BlockSpec
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.generate import GenerateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
 from private_lora.specs.run import RunSpec
 from private_lora.specs.worker import WorkerSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 from private_lora.study.sections import StudyConfig
 
 MODELS = {
@@ -24,7 +26,9 @@ MODELS = {
     "loopback": LoopbackSpec,
     "generate": GenerateSpec,
     "generation": GenerationSpec,
+    "estimate": EstimateSpec,
     "worker": WorkerSpec,
+    "worker_view": WorkerViewSpec,
 }
 
 

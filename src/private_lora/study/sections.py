@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.base import Model
 from private_lora.specs.costs import CostSpec
+from private_lora.specs.data import DATASETS
 from private_lora.specs.fields import Bandwidth, Bits, ConstantRows, NotNegative, Positive, Quantity, Weights
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES
 from private_lora.specs.quantizers import ACTIVATION_QUANTIZERS, WEIGHT_QUANTIZERS
@@ -252,6 +253,18 @@ class Block(Model):
     groups: list[BlockGroup]
 
 
+class WorkerView(Model):
+    """What a worker receives of a text."""
+
+    data: one_of("dataset", DATASETS)
+    data_options: dict[str, Any]
+    questions: Positive
+    tokens: Positive
+    columns: Positive
+    groups: list[Grid]
+    seeds: Seeds = _optional()
+
+
 def _names(what: str, known) -> Any:
     """A list of names, or all of them."""
     listed = Annotated[list[one_of(what, known)], BeforeValidator(unique)]
@@ -284,8 +297,10 @@ class StudyConfig(Model):
     full_size: FineTuning
     loopback: Loopback
     generation: Generation = _optional()
+    estimate: FineTuning = _optional()
     layer: Layer
     block: Block
+    worker_view: WorkerView = _optional()
     costs: CostSpec
     publish: Publish
     memory_mb: Annotated[

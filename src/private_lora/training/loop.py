@@ -8,7 +8,6 @@ import time
 from dataclasses import asdict
 
 import torch
-from tqdm import tqdm
 
 from private_lora.core.errors import Interrupted
 from private_lora.data.examples import Example
@@ -23,34 +22,31 @@ from private_lora.training.preparation import Run
 GENERATED_TOKENS = 64
 
 
-def train(run: Run, progress: bool = True) -> None:
+def train(run: Run) -> None:
     """Steps up to the spec's, from the last checkpoint if there is one; rows go to the run's recorder.
 
     Raises FloatingPointError when a loss or an activation stops being finite.
     """
     restore(run)
     run.model.train()
+    run.live.start(run)
     try:
         evaluate_if_due(run)
-        _take_steps(run, progress)
+        _take_steps(run)
     except Interrupted:
         # No step is half done: the optimizer comes last in it, so what was trained up to here is saved.
         save(run)
         raise
 
 
-def _take_steps(run: Run, progress: bool) -> None:
+def _take_steps(run: Run) -> None:
     spec, saved = run.spec, run.step
-    bar = tqdm(total=spec.steps, initial=run.step, desc=spec.run_id, disable=not progress, mininterval=2)
     while run.step < spec.steps:
         train_step(run)
-        bar.update()
-        bar.set_postfix(loss=f"{run.losses[-1]:.3f}", refresh=False)
         evaluate_if_due(run)
         # A checkpoint that could not be written is tried again after the next step.
         if (run.step == spec.steps or run.step // spec.checkpoint_every > saved // spec.checkpoint_every) and save(run):
             saved = run.step
-    bar.close()
 
 
 def train_step(run: Run) -> None:
@@ -81,7 +77,7 @@ def seed_dropout(spec: RunSpec, step: int) -> None:
 
 
 def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:
-    """Rows of one training step; counts it."""
+    """Rows of one training step; counts it, and tells of it."""
     run.step += 1
     run.losses.append(loss)
     run.seconds += seconds
@@ -91,6 +87,7 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
     run.recorder.add("grad_norm", grad_norm, "", **columns)
     run.recorder.add("learning_rate", learning_rate, "", **columns)
     run.recorder.add("step_time_s", seconds, "s", **columns)
+    run.live.on_step(run, loss, grad_norm, learning_rate, seconds)
 
 
 def evaluate_if_due(run: Run) -> None:
@@ -130,6 +127,7 @@ def evaluate(run: Run, ends: bool) -> None:
     for sample, (example, text, is_right) in enumerate(written if DATASETS[spec.data].is_public else []):
         note = json.dumps({"question": example.prompt.strip(), "expected": example.completion, "written": text})
         run.recorder.add("answer", float(bool(is_right)), sample=sample, note=note, **columns)
+    run.live.on_evaluation(run, rows)
 
 
 def _written(run: Run) -> list[tuple[Example, str, bool | None]]:

@@ -31,6 +31,7 @@ from private_lora.split.recompute import recompute_activations
 from private_lora.split.session import Session
 from private_lora.training.adapter import add_adapter
 from private_lora.training.checkpoints import Checkpoint
+from private_lora.training.live import Live
 from private_lora.training.metrics import guessed
 
 GENERAL_TOKENS = 64  # of a row of general text
@@ -60,7 +61,7 @@ class Run:
 
     session: None for a backend that trains by itself. model_blocks: transformer blocks of the whole model, of which `model` may
     have fewer. held_out: the examples of the rows of eval_encoded. exact_match_by_guessing: see
-    `metrics.guessed`. rehearsal: batches of general text. step: steps taken. losses: one per step taken.
+    `metrics.guessed`. rehearsal: batches of general text. step: steps taken. losses: one per step taken. live: who is told.
     """
 
     spec: RunSpec
@@ -84,6 +85,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     train_tokens: int = 0
     seconds: float = 0.0
+    live: Live = field(default_factory=Live)
 
     def batch(self, i: int) -> Encoded:
         """The rows of step i, counted from 0, those of general text last."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import logging
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,17 +23,19 @@ from private_lora.specs.backends import BACKENDS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
+from private_lora.training.live import Listener, Live
 from private_lora.training.loop import evaluate, record_step, train
 from private_lora.training.preparation import Run, check_encrypted, prepare
 
-log = logging.getLogger(__name__)
 
-
-def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True, place: Place | None = None) -> bool:
+def finetune(
+    spec: RunSpec, out: Path, checkpoints: Path, place: Place | None = None, listeners: Sequence[Listener] = ()
+) -> bool:
     """Whether the run ended with finite losses. Writes `out` (records), sidecar.json and adapter/ beside it.
 
-    place: of the remote products; this process by default. Raises Interrupted if nobody is left to compute them, or results
-    cannot be written: then the same call goes on from the last checkpoint.
+    place: of the remote products; this process by default. listeners: are told of every step (`training.live`). Raises
+    Interrupted if nobody is left to compute products, or results cannot be written: then the same call goes on from the last
+    checkpoint.
 
     A run that diverges is a result: its rows up to then are kept, the rest is marked `failed`. A run of an encrypting
     backend that counted no encrypted product raises RuntimeError: its label would be false.
@@ -41,16 +43,19 @@ def finetune(spec: RunSpec, out: Path, checkpoints: Path, progress: bool = True,
     started = Start()
     start = time.perf_counter()
     run = prepare(spec, checkpoints, place)
+    run.live = Live(listeners)
     facts: dict = {}
     failure = None
     try:
         if run.session is None:
-            facts = train_elsewhere(run, progress)
+            facts = train_elsewhere(run)
         else:
-            train(run, progress)
+            train(run)
     except FloatingPointError as error:
         failure = str(error)
         run.recorder.add("loss", None, "nats", phase="eval", step=spec.steps, status="failed")
+    finally:
+        run.live.close()
     seconds = time.perf_counter() - start
     add_run_rows(run, seconds, facts, failed=failure is not None)
     run.recorder.add_shares(started.cpu_shares())
@@ -76,7 +81,7 @@ def _write_adapter(run: Run, directory: Path) -> None:
         os.replace(temporary, directory)
 
 
-def train_elsewhere(run: Run, progress: bool) -> dict:
+def train_elsewhere(run: Run) -> dict:
     """Facts from a backend that trains with its own loop, on the same batches, adapter, optimizer and schedule."""
     backend = load_object(BACKENDS[run.spec.backend].path)(device=run.spec.device)
 
@@ -86,9 +91,8 @@ def train_elsewhere(run: Run, progress: bool) -> dict:
     def on_step(step, loss, grad_norm, learning_rate, step_time_s):
         run.train_tokens += int(batch(step - 1)["attention_mask"].sum())
         record_step(run, loss, grad_norm, learning_rate, step_time_s)
-        if progress:
-            log.info("%s step %d/%d loss %.4f %.1f s", run.spec.run_id, step, run.spec.steps, loss, step_time_s)
 
+    run.live.start(run)
     if run.eval_encoded:
         evaluate(run, ends=False)
     try:

@@ -176,16 +176,16 @@ def test_a_worker_that_hangs_is_waited_for(deadlines, small_spec, whole, workers
 def test_when_nobody_is_left_the_last_step_is_saved_and_the_run_goes_on_from_there(small_spec, whole, workers, tmp_path):
     out, checkpoints, address = tmp_path / "run" / "records.csv", tmp_path / "checkpoints", workers[0].address
     with place_of([address], SHORT, IN_SECOND_STEP, workers[0].kill) as place, pytest.raises(Interrupted) as caught:
-        finetune(small_spec, out, checkpoints, progress=False, place=place)
+        finetune(small_spec, out, checkpoints, place=place)
     one_sentence(caught.value, "no answer for layer model.layers.", str(address), "run again")
     assert not out.exists()
     state = the_checkpoint(checkpoints)
     assert (state["step"], [str(loss) for loss in state["losses"]]) == (1, whole.losses[:1])
     # Nobody at all when it is started: nothing is lost either.
     with place_of([address], SHORT) as place, pytest.raises(Interrupted, match="no worker for layer"):
-        finetune(small_spec, out, checkpoints, progress=False, place=place)
+        finetune(small_spec, out, checkpoints, place=place)
     with place_of([workers[1].address]) as place:
-        assert finetune(small_spec, out, checkpoints, progress=False, place=place)
+        assert finetune(small_spec, out, checkpoints, place=place)
         assert counters_of(place).round_trips == QUESTIONS - IN_EVALUATION - IN_STEP
     assert losses_of(out) == (whole.losses, whole.held_out)
     assert not list(checkpoints.glob("*.pt"))

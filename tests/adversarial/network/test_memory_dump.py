@@ -134,7 +134,7 @@ def trained(make_spec, backend, options, address, directory, recorder):
     """A run of a few steps through a worker."""
     place = RemotePlace(Workers([Connection(address, None)], Patience(60, 10)), Asking())
     run = prepare(make_spec(model="nano", backend=backend, backend_options=options, steps=3, eval_examples=2), directory, place)
-    train(run, progress=False)
+    train(run)
     for remote in run.session.products:
         secret = remote.server.check._secret
         for row in secret:

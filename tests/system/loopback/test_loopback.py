@@ -1,6 +1,7 @@
 """The harness of the stage `network`: real worker processes, and bytes as the interface and a capture of it counted them."""
 
 import csv
+import json
 import os
 import shutil
 import struct
@@ -14,6 +15,7 @@ import pytest
 from private_lora.bench.loopback import run_on_loopback
 from private_lora.core.errors import UserError
 from private_lora.specs.loopback import LoopbackSpec
+from private_lora.training.logs import logs
 
 # In a network namespace of its own the interface carries nothing but this run.
 IS_ROOT = os.geteuid() == 0
@@ -41,6 +43,11 @@ def losses(rows):
     return [(r["phase"], r["step"], r["value"]) for r in rows if r["metric"] == "loss"]
 
 
+def last_step(path):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return next(line for line in reversed(lines) if line["phase"] == "train")
+
+
 @pytest.fixture
 def run(make_spec):
     return make_spec(backend="packed", steps=3, batch_size=4)
@@ -49,7 +56,8 @@ def run(make_spec):
 def test_a_run_through_workers_is_recorded_with_what_it_sent(run, tmp_path):
     before = set(psutil.Process().children(recursive=True))
     for name, workers in (("local", []), ("remote", ["0", "1"])):
-        assert run_on_loopback(loopback_spec(run, workers=workers), tmp_path / name / "records.csv", tmp_path, progress=False)
+        told = logs(["jsonl"], "loopback", tmp_path / name)
+        assert run_on_loopback(loopback_spec(run, workers=workers), tmp_path / name / "records.csv", tmp_path, told)
     local, remote = (rows_of(tmp_path / name / "records.csv") for name in ("local", "remote"))
     assert losses(remote) == losses(local)
     assert value(remote, "round_trips") == value(remote, "remote_matmuls") == value(local, "remote_matmuls")
@@ -57,6 +65,9 @@ def test_a_run_through_workers_is_recorded_with_what_it_sent(run, tmp_path):
     assert value(remote, "rejected_answers") == value(remote, "retries") == 0
     assert value(remote, "workers") == 2
     assert value(remote, "tls") == 1
+    in_process, through_workers = (last_step(tmp_path / name / "live.jsonl") for name in ("local", "remote"))
+    assert in_process["sent_bytes"] is None
+    assert through_workers["upload_bytes"] < through_workers["sent_bytes"] < value(remote, "sent_bytes")
     # A handshake and headers come on top of the ciphertexts, which are counted as their messages' own bytes.
     ciphertext = value(remote, "upload_ciphertext_bytes"), value(remote, "download_ciphertext_bytes")
     assert ciphertext[0] < value(remote, "sent_bytes") < 1.02 * ciphertext[0] + 20_000
@@ -69,7 +80,7 @@ def test_a_run_through_workers_is_recorded_with_what_it_sent(run, tmp_path):
 
 def test_a_worker_that_does_not_start_is_an_error_that_names_its_log(run, tmp_path):
     with pytest.raises(UserError, match="ended before it listened, its log is in"):
-        run_on_loopback(loopback_spec(run, workers=["7"]), tmp_path / "run" / "records.csv", tmp_path, progress=False)
+        run_on_loopback(loopback_spec(run, workers=["7"]), tmp_path / "run" / "records.csv", tmp_path)
     assert "there is no block 7" in (tmp_path / "run" / "worker-0.log").read_text()
 
 

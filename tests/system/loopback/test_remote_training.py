@@ -67,7 +67,7 @@ def worker_spec(spec, layers="", **changes):
 
 def trained(spec, directory, place=None):
     run = prepare(spec, directory, place)
-    train(run, progress=False)
+    train(run)
     evaluated = [row["value"] for row in run.recorder.rows if row["phase"] == "eval"]
     return run, run.losses, evaluated
 
@@ -210,7 +210,7 @@ def test_the_client_holds_no_weight_of_a_linear_layer(name, make_spec, tmp_path)
     one = worker.start(held, LOOPBACK, None, Limits())
     place = RemotePlace(Workers([Connection(Address("127.0.0.1", one.port), None)], Patience()), Asking())
     remote = prepare(spec, tmp_path, place)
-    train(remote, progress=False)
+    train(remote)
     for run, holds in ((local, True), (remote, False)):
         found = {array.shape for array in matrices_of(run) if array.shape in shapes}
         assert bool(found) == holds, found

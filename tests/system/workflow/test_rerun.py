@@ -36,7 +36,7 @@ def test_a_finished_study_has_nothing_to_do(finished):
 
 def test_a_new_bit_width_runs_alone_and_is_published(done):
     config = edited(done, lambda c: c["sweep"]["groups"][0].update(bits=[8, 6]))
-    assert done.jobs(config) == {"finetune": 1, "publish": 1, "all": 1, "total": 3}
+    assert done.jobs(config) == {"finetune": 1, "publish": 1, "report": 1, "all": 1, "total": 4}
     assert done.run_again(config) == [INTEGER.replace("8bit", "6bit")]
     assert done.jobs(config) == {}
 
@@ -54,7 +54,7 @@ def test_what_changes_no_number_changes_nothing(done):
 
 def test_editing_a_figure_publishes_again_and_runs_nothing(done):
     append(done, "publish/figures/losses.py", "\n# A remark: even that is worth new figures, they are cheap.\n")
-    assert done.jobs("study.yaml") == {"publish": 1, "all": 1, "total": 2}
+    assert done.jobs("study.yaml") == {"publish": 1, "report": 1, "all": 1, "total": 3}
 
 
 def test_editing_the_trainer_runs_trainings_again(done):
@@ -69,7 +69,7 @@ def test_editing_a_backend_runs_only_what_goes_through_it(done):
 
 def test_editing_the_block_measurement_repeats_that_alone(done):
     append(done, "bench/block.py", "\nCHANGED = True\n")
-    assert done.jobs("study.yaml") == {"block_job": 1, "publish": 1, "all": 1, "total": 3}
+    assert done.jobs("study.yaml") == {"block_job": 1, "publish": 1, "report": 1, "all": 1, "total": 4}
     assert done.run_again("study.yaml") == [BLOCK]
 
 
@@ -100,7 +100,7 @@ def test_another_base_model_trains_again(done):
 
 def test_another_price_changes_the_costs_and_measures_nothing(done):
     config = edited(done, lambda c: c.update(costs={"prices": {"worker_per_hour": 0.5}}))
-    assert done.jobs(config) == {"publish": 1, "all": 1, "total": 2}
+    assert done.jobs(config) == {"publish": 1, "report": 1, "all": 1, "total": 3}
 
 
 def test_a_stage_is_a_target(done):
@@ -115,3 +115,8 @@ def test_studies_with_their_own_results_leave_each_other_alone(done):
     assert done.snakemake("--configfile", done.configure("other.yaml", STUDY | {"results": "elsewhere"})).returncode == 0
     assert done.files() == before
     assert done.jobs("study.yaml") == {}
+
+
+def test_editing_the_page_makes_the_report_alone(done):
+    append(done, "publish/report/page.css", "\n/* Another colour. */\n")
+    assert done.jobs("study.yaml") == {"report": 1, "all": 1, "total": 2}

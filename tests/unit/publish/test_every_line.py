@@ -8,10 +8,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from recorded_results import collect_recorded
+from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
 from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
 from synthetic_results import encrypted_rows, full_size_rows, inflation_rows, packed_rows, sweep_rows, write_results
+from synthetic_worker_view import view_rows
 
 from private_lora.publish.tables import TABLES
 from private_lora.publish.tables.render import for_reading
@@ -24,17 +26,19 @@ CALLS = {"remote_calls", "remote_calls_per_step", "remote_matmuls"}
 def synthetic(directory):
     rows = sweep_rows((8,), (0,)) + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
     rows += knowledge_rows(steps=4)
-    return write_results(directory, rows, loopback=network_rows() + through_workers(steps=4), generation=generation_rows())
+    others = {"generation": generation_rows(), "estimate": estimate_rows(), "worker_view": view_rows()}
+    return write_results(directory, rows, loopback=network_rows() + through_workers(steps=4), **others)
 
 
 @pytest.mark.parametrize("collect", [synthetic, collect_recorded])
 def test_every_line_of_every_table(collect, tmp_path):
     data = Data(collect(tmp_path))
     frames = (data.convergence, data.loopback, data.generation, data.layer, data.block, data.block_of_all_machines)
+    frames += (data.estimate, data.worker_view)
     collected = set().union(*(frame["run_id"] for frame in frames))
     for name, function in TABLES.items():
         table = function(data)
-        if not len(table) and name in ("generation", "knowledge", "answers"):
+        if not len(table) and name in ("generation", "knowledge", "answers", "estimate_errors"):
             continue  # no kept record has texts
         leads_to_its_runs(name, table, collected)
         has_a_known_basis(name, table)

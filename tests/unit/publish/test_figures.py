@@ -18,6 +18,7 @@ from synthetic_results import (
     sweep_rows,
     write_results,
 )
+from synthetic_worker_view import view_rows
 
 from private_lora.core.errors import UserError
 from private_lora.publish.figures import FIGURES, make_figure
@@ -31,7 +32,8 @@ def synthetic(tmp_path_factory) -> Data:
     rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
     rows += full_size_rows() + knowledge_rows(steps=8)
     directory, latency = tmp_path_factory.mktemp("synthetic"), layer_rows(("1x256x256",))
-    return Data(write_results(directory, rows, latency, block=block_rows(), loopback=network_rows()))
+    others = {"block": block_rows(), "loopback": network_rows(), "worker_view": view_rows()}
+    return Data(write_results(directory, rows, latency, **others))
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
 from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
@@ -20,8 +21,10 @@ from synthetic_results import (
     sweep_rows,
     write_results,
 )
+from synthetic_worker_view import view_rows
 
 from private_lora.core.errors import UserError
+from private_lora.publish.figures import FIGURES
 from private_lora.publish.tables import TABLES, make_table
 from private_lora.publish.tables.render import escape_tex, format_cell, to_html, to_markdown, to_tex
 from private_lora.results.reader import Data
@@ -37,6 +40,7 @@ def synthetic(tmp_path_factory) -> Data:
     rows += knowledge_rows(steps=8)
     loopback = network_rows() + through_workers(steps=8)
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
+    others |= {"estimate": estimate_rows(), "worker_view": view_rows()}
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
 
 
@@ -227,6 +231,24 @@ def test_an_accumulator_off_by_the_range_is_an_overflow(tmp_path):
     rows = [r | {"value": 2.0**27} if r["metric"] == "accumulator_noise_max" else r for r in encrypted_rows()]
     made = table(tmp_path, "claims", rows).set_index("claim")
     assert made.loc[made.index.str.startswith("runs with an overflow"), "verdict"].tolist() == ["MISSED"]
+
+
+def test_another_backend_in_the_sweep_is_no_claim_on_quantizers_and_no_part_of_their_lines(tmp_path):
+    rows = sweep_rows(**SMALL)
+    others = [
+        row | {"backend": "packed_approx", "run_id": f"other {row['run_id']}", "value": 2 * float(row["value"])}
+        for row in sweep_rows(**SMALL)
+        if row["backend"] == "integer" and row["metric"] == "loss"
+    ]
+    (tmp_path / "with").mkdir()
+    claimed = [table(tmp_path / name, "claims", found) for name, found in (("", rows), ("with", rows + others))]
+    claimed = [lines[lines["verdict"].isin(["met", "MISSED"])].reset_index(drop=True) for lines in claimed]
+    pd.testing.assert_frame_equal(*claimed)
+    assert len(claimed[0])
+    _, points = FIGURES["final_loss_vs_bits"](Data(write_results(tmp_path, rows + others, [], published=False)))
+    lines = points.groupby("series")["run_ids"].agg(" ".join)
+    assert {"DTok-SC", "DTok-SC, packed_approx"} <= set(lines.index)
+    assert "other" not in lines["DTok-SC"]
 
 
 def test_claims_are_written_for_reading_too(tmp_path):

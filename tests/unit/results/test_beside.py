@@ -35,5 +35,7 @@ def test_tables_of_blocks_have_one_machine_and_the_cost_model_has_all(data):
 
 def test_a_directory_without_records_is_refused(tmp_path):
     config = merge(read_yaml(DEFAULTS), {"beside": [str(tmp_path)]})
-    with pytest.raises(UserError, match=r"config: beside\[0\]: no convergence.csv or loopback.csv or generation.csv or layer"):
+    with pytest.raises(
+        UserError, match=r"config: beside\[0\]: no convergence.csv or loopback.csv or generation.csv or estimate.csv"
+    ):
         study_of(config)

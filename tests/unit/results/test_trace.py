@@ -11,16 +11,18 @@ from private_lora.cli.main import build_parser, main
 from private_lora.results.sidecars import find_sidecars, read_sidecars
 from private_lora.results.trace import repeat_command
 from private_lora.specs.block import BlockSpec
+from private_lora.specs.estimate import EstimateSpec
 from private_lora.specs.layer import LayerSpec
 from private_lora.specs.loopback import GenerationSpec, LoopbackSpec
 from private_lora.specs.run import RunSpec
+from private_lora.specs.worker_view import WorkerViewSpec
 
 RECORDED = Path(__file__).parents[3] / "results" / "recorded"
 LAYER = {"run_id": "layer_tiny", "backend": "integer", "rows": 1, "inputs": 8, "outputs": 4, "activation_bits": 8}
 LAYER |= {"weight_bits": 8, "repeats": 1, "warmup": 0}
 OLD_RUN = "packed_mini-llama_packed_dynamic-token_static-channel_8bit_seed0"
 SPECS = {"finetune": RunSpec, "layer": LayerSpec, "block": BlockSpec, "loopback": LoopbackSpec}
-SPECS |= {"generation": GenerationSpec}
+SPECS |= {"generation": GenerationSpec, "estimate": EstimateSpec, "worker_view": WorkerViewSpec}
 
 
 @pytest.fixture

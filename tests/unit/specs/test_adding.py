@@ -1,143 +1,112 @@
-"""A backend and a quantizer of somebody else: one file of code and one entry, and everything knows them."""
+"""What packages of others add: found beside ours, and refused in one sentence where it cannot be used."""
 
-import csv
 import os
+import re
 import subprocess
 import sys
 
 import pytest
-import yaml
 
+from private_lora.core.errors import UserError
 from private_lora.core.paths import ROOT
-from private_lora.specs import quantizers
-from private_lora.specs.descriptors import QuantizerDescriptor
-from private_lora.specs.run import RunSpec
+from private_lora.specs.descriptors import ActivationQuantizer, BackendDescriptor, PairDescriptor, Published
 
-# A package of its own, installed beside this one: what it says of itself, and its code.
-ENTRY = """
-from private_lora.specs.descriptors import BackendDescriptor
-
-BACKEND = BackendDescriptor("swapped", "somebodys.backend:SwappedBackend", "rows swapped", "#123456")
-"""
-BACKEND = '''
-"""Multiplies the rows in the clear, last one first."""
-
-from private_lora.backends.clear.integer import IntegerBackend
-from private_lora.backends.contract import ClearMessage, Client, check_activations
-
-
-class SwappedBackend(IntegerBackend):
-    name = "swapped"
-
-    def client(self, plan, keys=None):
-        return SwappedClient(plan)
-
-
-class SwappedClient(Client):
-    def encrypt(self, x):
-        check_activations(self.plan, x)
-        return ClearMessage(x[::-1].copy())
-
-    def decrypt(self, message):
-        return message.values[::-1].copy()
-'''
-ENTRY_POINT = "[private_lora.backends]\nswapped = somebodys:BACKEND\n"
-
-QUANTIZER = '''
-"""Half of a row's range: outliers are clamped."""
-
-
-def half_of_each_row(low, high, calibrated):
-    return low / 2, high / 2
-'''
-ONE_RUN = ["--model", "nano", "--data", "random_tokens", "--activation-bits", "8", "--weight-bits", "8", "--steps", "2"]
-ONE_RUN += ["--batch-size", "2", "--sequence-length", "8", "--train-examples", "4", "--eval-examples", "2", "--quiet"]
-
-
-def lines(*texts: str) -> int:
-    """Lines that are neither empty nor a docstring."""
-    return sum(bool(line.strip()) and not line.startswith('"""') for text in texts for line in text.splitlines())
+HEAD = "from private_lora.specs.descriptors import ActivationQuantizer, BackendDescriptor, Published\n"
+TAKEN = 'ENTRY = BackendDescriptor("packed", "somebodys.backend:Own", "packed", "#123456")'
+WRONG = {
+    "taken": (TAKEN, "backends", "the name 'packed' is taken: choose another, or uninstall the package"),
+    "no colour": (
+        TAKEN.replace("#123456", "pink").replace('"packed", "s', '"own", "s'),
+        "backends",
+        "cannot be loaded (colour of 'own' must be a colour such as #0072B2, not 'pink'): correct somebodys:ENTRY",
+    ),
+    "other kind": (
+        TAKEN.replace('"packed", "s', '"own", "s'),
+        "quantizers",
+        "must name a ActivationQuantizer or WeightQuantizer or PairDescriptor of private_lora.specs.descriptors, not",
+    ),
+    "broken": ("import no_such_module", "data", "cannot be loaded (No module named 'no_such_module'): correct somebodys:ENTRY"),
+    "misspelled": ("ENTRIES = 1", "tables", "cannot be loaded (module 'somebodys' has no attribute 'ENTRY')"),
+    "published": (
+        'ENTRY = Published("runs", "All", "somebodys.tables:runs", "All.")',
+        "tables",
+        "the name 'runs' is taken: choose another, or uninstall the package",
+    ),
+}
 
 
 @pytest.fixture
 def installed(tmp_path):
-    """Environment in which the package is installed."""
-    package, metadata = tmp_path / "somebodys", tmp_path / "somebodys-1.0.dist-info"
-    for directory in (package, metadata):
-        directory.mkdir()
-    (package / "__init__.py").write_text(ENTRY)
-    (package / "backend.py").write_text(BACKEND)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(ENTRY_POINT)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])}
+    """A function that installs a package with one entry point, and gives the environment in which it is."""
+
+    def install(code: str, group: str) -> dict:
+        (tmp_path / "somebodys").mkdir()
+        (tmp_path / "somebodys/__init__.py").write_text(HEAD + code)
+        metadata = tmp_path / "somebodys-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[private_lora.{group}]\nown = somebodys:ENTRY\n")
+        return os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])}
+
+    return install
 
 
-def run(environment, *arguments: str) -> str:
+def refused(environment, *command: str) -> str:
+    """The sentence with which a command ends."""
     result = subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [sys.executable, "-m", *command], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0, result.stdout
-    return result.stdout
+    assert result.returncode in (1, 2), result.stderr
+    said = [line for line in result.stderr.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(said) == 1, result.stderr
+    return said[0]
 
 
-def losses(path) -> list[str]:
-    return [row["value"] for row in csv.DictReader(path.open()) if row["metric"] == "loss"]
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_used_is_refused_in_one_sentence(case, installed):
+    code, group, message = WRONG[case]
+    said = refused(installed(code, group), "private_lora", "validate", "--config", "config/smoke.yaml")
+    assert re.match(rf"private-lora( validate)?: package somebodys: entry point own of private_lora\.{group}\b", said)
+    assert message in said
 
 
-def test_a_backend_is_a_file_and_an_entry(installed, tmp_path):
-    needed = lines(ENTRY, BACKEND, ENTRY_POINT)
-    print(f"a backend: {needed} lines")
-    assert needed <= 20
-    for name in ("swapped", "integer"):
-        run(installed, "-m", "private_lora", "finetune", "--backend", name, *ONE_RUN, "--out", str(tmp_path / name))
-    assert losses(tmp_path / "swapped/records.csv") == losses(tmp_path / "integer/records.csv") != []
+def test_a_study_refuses_it_too(installed):
+    command = "snakemake", "--dry-run", "--cores", "1", "--configfile", "config/smoke.yaml"
+    said = refused(installed(TAKEN, "backends"), *command)
+    assert said.startswith("Error: package somebodys: entry point own of private_lora.backends: the name 'packed' is taken")
 
 
-def test_a_backend_of_another_package_is_planned_and_in_every_list(installed, tmp_path):
-    group = {"model": "nano", "backends": ["swapped"], "bits": [8]}
-    config = {"stages": ["sweep"], "sweep": {"groups": [group]}, "seeds": [0], "memory_mb": {"swapped": 100}}
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config))
-    assert ": 3 runs" in run(installed, "-m", "private_lora", "validate", "--config", str(tmp_path / "study.yaml"))
-    code = (
-        "from private_lora.publish.figures.style import BACKEND_COLOURS; from private_lora.specs.backends import BACKENDS;"
-        "from private_lora.results.fingerprints import files_behind; from private_lora.specs.run import RunSpec;"
-        "fields = {'activation_bits': 8, 'weight_bits': 8};"
-        "spec = RunSpec(run_id='a', model='nano', data='math_problems', backend='swapped', **fields);"
-        "print(BACKEND_COLOURS['swapped'], list(BACKENDS)[-1], any(path.name == 'backend.py' and 'somebodys' in str(path) "
-        "for path in files_behind(spec)))"
+def test_code_that_is_not_there_is_refused_when_a_study_is_planned(installed, tmp_path):
+    environment = installed(TAKEN.replace('"packed", "s', '"own", "s'), "backends")
+    (tmp_path / "own.yaml").write_text(
+        "stages: [sweep]\nsweep: {groups: [{model: nano, backends: [own], bits: [8]}]}\nbeside: []\n"
     )
-    assert run(installed, "-c", code).split() == ["#123456", "swapped", "True"]
+    said = refused(environment, "snakemake", "--dry-run", "--cores", "1", "--configfile", str(tmp_path / "own.yaml"))
+    assert "says that its code is in somebodys.backend, and there is no such module" in said
 
 
-def test_a_backend_of_another_package_passes_the_contract(installed):
-    said = run(installed, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract/test_backends.py", "-k", "swapped")
-    assert " passed" in said
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: BackendDescriptor("own", "somebodys.backend.Own", "own", "#123456"),
+        lambda: BackendDescriptor("own", "somebodys.backend:Own", "own", "#123456", basis="exact"),
+        lambda: BackendDescriptor("own", "somebodys.backend:Own", "own", "#123456", kind="product"),
+        lambda: ActivationQuantizer("own", "half_of_each_row"),
+        lambda: PairDescriptor("own", "a", "b", "blue"),
+        lambda: Published("own", "Own", "own_table", "Own."),
+    ],
+)
+def test_a_descriptor_that_would_fail_at_the_end_of_a_study_is_refused(make):
+    with pytest.raises(ValueError, match=r"\w+ of 'own' must be "):
+        make()
 
 
-def test_a_quantizer_is_a_function_and_an_entry(tmp_path, monkeypatch):
-    (tmp_path / "halves.py").write_text(QUANTIZER)
-    monkeypatch.syspath_prepend(tmp_path)
-    entry = 'QuantizerDescriptor("half_of_each_row", "halves:half_of_each_row")'
-    print(f"a quantizer: {lines(QUANTIZER, entry)} lines")
-    assert lines(QUANTIZER, entry) <= 3
-    monkeypatch.setitem(quantizers.ACTIVATION_QUANTIZERS, "half_of_each_row", eval(entry))  # as the file would have it
-    assert isinstance(quantizers.ACTIVATION_QUANTIZERS["half_of_each_row"], QuantizerDescriptor)
+def test_what_is_ours_is_not_changed_by_others():
+    from private_lora.specs.descriptors import by_name
 
-    from private_lora.training.run import finetune
+    ours = PairDescriptor("a", "b", "c"), PairDescriptor("d", "e", "f")
+    assert list(by_name(ours, "private_lora.quantizers", PairDescriptor))[:2] == ["a", "d"]
+    with pytest.raises(UserError, match="unknown backend 'own'"):
+        from private_lora.backends import load
 
-    fields = {
-        "model": "nano",
-        "data": "random_tokens",
-        "backend": "integer",
-        "activation_bits": 8,
-        "weight_bits": 8,
-        "steps": 1,
-    }
-    fields |= {"steps": 1, "batch_size": 1, "sequence_length": 8, "train_examples": 2, "eval_examples": 2}
-    found = {}
-    for name in ("half_of_each_row", "dynamic_per_token"):
-        spec = RunSpec(run_id=name, activation_quantizer=name, **fields)
-        assert finetune(spec, tmp_path / name / "records.csv", tmp_path / "checkpoints", progress=False)
-        found[name] = losses(tmp_path / name / "records.csv")
-    assert len(found["half_of_each_row"]) == len(found["dynamic_per_token"]) > 0
-    assert found["half_of_each_row"] != found["dynamic_per_token"]
+        load("own")

@@ -45,7 +45,7 @@ def test_the_float_split_is_plain_peft(architecture, share_inputs, make_spec, ti
 )
 def test_the_first_layers_need_no_backward_call(name, share_inputs, calls_per_pass, first, make_spec, tmp_path):
     run = prepare(make_spec(backend=name, steps=1, eval_examples=0, share_inputs=share_inputs), tmp_path)
-    train(run, progress=False)
+    train(run)
     calls = {p.name.split("layers.")[1]: p.server.counters.products for p in run.session.products}
     assert len(calls) == 2 * calls_per_pass
     unused = {name for name, count in calls.items() if count == 0}

@@ -82,7 +82,7 @@ def test_every_repository_configuration_is_valid_but_for_missing_records():
     for path in sorted((ROOT / "config").rglob("*.yaml")):
         if path.name != "recorded.yaml":
             study = load_study([path])
-            assert study.runs or study.loopbacks or study.blocks
+            assert study.runs or study.measurements
 
 
 def test_differences_merge_by_key_and_replace_lists():

@@ -55,7 +55,7 @@ def test_the_schema_refuses_what_the_models_refuse(change):
 def test_specs_follow_their_schemas():
     study = load_study([])
     kinds = {"run": study.runs, "layer": study.layers, "block": study.blocks, "loopback": study.loopbacks}
-    kinds["generation"] = study.generations
+    kinds |= {"generation": study.generations, "estimate": study.estimates, "worker_view": study.worker_views}
     for name, specs in (kinds | {"costs": {"": study.costs}}).items():
         for spec in specs.values():
             assert refusals(name, spec.to_dict()) == [], spec

@@ -70,7 +70,7 @@ def learned(make_spec, tmp_path, **changes):
         train_examples=6 * (known + 2), eval_examples=2 * (known + 2), learning_rate=5e-3, **changes,
     )  # fmt: skip
     run = prepare(spec, tmp_path)
-    train(run, progress=False)
+    train(run)
     return run
 
 

@@ -38,7 +38,7 @@ def adapter(make_spec, tmp_path_factory):
     """The directory of an adapter of `nano` that has changed what the model says."""
     directory = tmp_path_factory.mktemp("trained")
     run = prepare(make_spec(model="nano", backend="float", steps=3, learning_rate=0.05, eval_examples=0), directory)
-    train(run, progress=False)
+    train(run)
     run.model.save_pretrained(directory / "adapter", save_embedding_layers=False)
     return directory / "adapter"
 

@@ -34,7 +34,7 @@ def test_a_run_writes_records_sidecar_and_an_adapter_that_plain_peft_loads(name,
     from peft import PeftModel
 
     spec = make_spec(backend=name, generate_examples=2)
-    assert finetune(spec, tmp_path / "run" / "records.csv", tmp_path / "checkpoints", progress=False)
+    assert finetune(spec, tmp_path / "run" / "records.csv", tmp_path / "checkpoints")
     rows = read(tmp_path / "run" / "records.csv")
     assert len(values(rows, "loss", "train")) == 6
     assert len(values(rows, "loss", "eval")) == 2
@@ -55,12 +55,12 @@ def test_text_without_questions_is_measured_in_bits_per_byte(make_spec, tmp_path
     once = {}
     for name, padding in (("text", False), ("padded", True)):
         out = tmp_path / name / "records.csv"
-        assert finetune(make_spec(**texts, count_padding=padding), out, tmp_path / name, progress=False)
+        assert finetune(make_spec(**texts, count_padding=padding), out, tmp_path / name)
         once[name] = values(read(out), "bits_per_byte", "eval")
     assert len(once["text"]) == 2 and all(value > 0 for value in once["text"])
     assert once["padded"][0] == pytest.approx(once["text"][0], rel=1e-4)
     problems = tmp_path / "problems" / "records.csv"
-    assert finetune(make_spec(steps=2), problems, tmp_path / "problems", progress=False)
+    assert finetune(make_spec(steps=2), problems, tmp_path / "problems")
     assert values(read(problems), "bits_per_byte", "eval") == []
 
 
@@ -69,7 +69,7 @@ def test_the_saved_adapter_is_the_trained_function(make_spec, tmp_path):
 
     spec = make_spec(backend="float", eval_examples=0)
     run = prepare(spec, tmp_path)
-    train(run, progress=False)
+    train(run)
     run.model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     plain = PeftModel.from_pretrained(load_base(spec.model)[0], tmp_path / "adapter").eval()
     tokens = torch.arange(3, 19).reshape(2, 8)
@@ -89,7 +89,7 @@ def test_sixteen_bit_curve_follows_the_float_one(make_spec, tmp_path):
     curves = {}
     for name, bits in (("float", {}), ("integer", {"activation_bits": 16, "weight_bits": 16})):
         run = prepare(make_spec(backend=name, **bits), tmp_path / name)
-        train(run, progress=False)
+        train(run)
         curves[name] = run.losses
     assert curves["integer"] == pytest.approx(curves["float"], rel=1e-3)
 
@@ -108,12 +108,12 @@ def test_sixteen_bit_curve_follows_the_float_one(make_spec, tmp_path):
 def test_an_interrupted_run_ends_with_the_same_curve(name, stop, make_spec, tmp_path):
     spec = make_spec(backend=name, lora_dropout=0.1, eval_every=2)
     whole = prepare(spec, tmp_path / "whole")
-    train(whole, progress=False)
+    train(whole)
     killed = prepare(spec, tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
         train_until(killed, stop)
     resumed = prepare(spec, tmp_path / "killed")
-    train(resumed, progress=False)
+    train(resumed)
     assert resumed.losses == whole.losses
     assert [r["value"] for r in resumed.recorder.rows if r["phase"] == "eval"] == [
         r["value"] for r in whole.recorder.rows if r["phase"] == "eval"
@@ -131,7 +131,7 @@ def train_until(run, stop):
         return take(i)
 
     run.batches.batch = batch
-    train(run, progress=False)
+    train(run)
 
 
 def test_kill_9_and_again_gives_the_same_records(make_spec, tmp_path):
@@ -140,7 +140,7 @@ def test_kill_9_and_again_gives_the_same_records(make_spec, tmp_path):
     def command(name):
         out = tmp_path / name
         arguments = ["finetune", "--spec", spec.to_json(), "--out", str(out), "--checkpoints", str(tmp_path / f"{name}-c")]
-        return [sys.executable, "-m", "private_lora", *arguments, "--quiet"]
+        return [sys.executable, "-m", "private_lora", *arguments, "--quiet", "--log-to", "jsonl"]
 
     subprocess.run(command("whole"), check=True, capture_output=True)
     process = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -156,11 +156,14 @@ def test_kill_9_and_again_gives_the_same_records(make_spec, tmp_path):
     for metric in ("loss", "grad_norm"):
         assert values(whole, metric, "train") == values(killed, metric, "train")
     assert values(whole, "loss", "eval") == values(killed, "loss", "eval")
+    told = [json.loads(line) for line in (tmp_path / "killed" / "live.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in told] == [0, *range(1, 61), 60]
+    assert [line["loss"] for line in told if line["phase"] == "train"] == values(whole, "loss", "train")
 
 
 def test_a_diverged_run_is_a_result_and_says_so(make_spec, tmp_path):
     spec = make_spec(learning_rate=1e30, max_grad_norm=1e30, steps=8, warmup_steps=0)
-    assert not finetune(spec, tmp_path / "records.csv", tmp_path, progress=False)
+    assert not finetune(spec, tmp_path / "records.csv", tmp_path)
     rows = read(tmp_path / "records.csv")
     final = [r for r in rows if r["phase"] == "eval" and r["status"] == "failed"]
     assert len(final) == 1
@@ -173,10 +176,10 @@ def test_results_that_cannot_be_written_are_had_from_the_same_call_later(make_sp
     spec, out = make_spec(), tmp_path / "run" / "records.csv"
     out.parent.write_text("a file where the directory should be")
     with pytest.raises(Interrupted, match=r"cannot write the results to .*run: .*; run again when that is solved"):
-        finetune(spec, out, tmp_path / "checkpoints", progress=False)
+        finetune(spec, out, tmp_path / "checkpoints")
     out.parent.unlink()
     monkeypatch.setattr("private_lora.training.loop.train_step", None)  # every step had been taken
-    assert finetune(spec, out, tmp_path / "checkpoints", progress=False)
+    assert finetune(spec, out, tmp_path / "checkpoints")
     assert len(values(read(out), "loss", "train")) == spec.steps
 
 

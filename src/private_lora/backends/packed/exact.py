@@ -24,9 +24,17 @@ from private_lora.backends.contract import (
     check_integer_weight,
     integer_bits,
 )
-from private_lora.backends.packed.hints import HintStore
+from private_lora.backends.packed.hints import HintStore, hint_bytes
 from private_lora.backends.packed.masks import Masks
-from private_lora.backends.packed.messages import PackedAnswer, PackedQuestion, answer_bytes, message_from_bytes
+from private_lora.backends.packed.messages import (
+    PackedAnswer,
+    PackedQuestion,
+    answer_bytes,
+    message_from_bytes,
+    question_bytes,
+    session_answer_bytes,
+    session_question_bytes,
+)
 from private_lora.backends.packed.session import OpenQuestion, SessionClient, SessionServer
 from private_lora.core.errors import UserError
 from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
@@ -137,6 +145,18 @@ class PackedBackend(Backend):
             "hint_time_s": (hints.seconds, "s"),
             "secrets_under_one_mask": (keys.masks.most_used, ""),
         }
+
+    def message_bytes(self, plan: Plan, rows: int) -> tuple[int, int]:
+        """Bytes of a question of so many rows, and of its answer."""
+        p, columns = parameters_of(plan), plan.outputs * plan.parameters["weight"]["digits"]
+        if self.mask == "session":
+            return session_question_bytes(rows, plan.inputs, p.upload_bits), session_answer_bytes(rows, columns, p.body_bits)
+        return question_bytes(rows, plan.inputs, p.body_planes), answer_bytes(rows, columns, p)
+
+    def hint_bytes(self, plan: Plan) -> int:
+        """Bytes of the hint that the client keeps for a product; 0 where masks are fresh."""
+        columns = plan.outputs * plan.parameters["weight"]["digits"]
+        return hint_bytes(columns, parameters_of(plan)) if self.mask == "session" else 0
 
     def ciphertext_from_bytes(self, data: bytes):
         return message_from_bytes(data)

@@ -70,6 +70,11 @@ def compute(weight: np.ndarray, mask_key: bytes, parameters: SessionParameters) 
     return PlaneProduct(weight, fastest_kernel()).rounded_tiles(masks, parameters.log2_q, parameters.mask_bits)
 
 
+def hint_bytes(columns: int, parameters: SessionParameters) -> int:
+    """Bytes of the hint of a weight with so many columns."""
+    return tile_count(columns) * tile_bytes(parameters.ring_size, parameters.mask_bits)
+
+
 class HintStore:
     """Hints of one session, in a directory or in memory.
 
@@ -85,7 +90,7 @@ class HintStore:
         Raises UserError, before any work, where it would not fit.
         """
         columns = weight.shape[1]
-        size = tile_count(columns) * tile_bytes(parameters.ring_size, parameters.mask_bits)
+        size = hint_bytes(columns, parameters)
         self.bytes += size
         if self._directory is None:
             self._check_memory()

@@ -33,7 +33,16 @@ class PackedQuestion:
     @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
-        return PACK_HEADER_BYTES + 8 * _NUMBERS + SEED_BYTES + self.bodies.nbytes
+        planes, rows = self.bodies.shape[1:3]
+        return question_bytes(rows, self.columns, planes)
+
+    @property
+    def residues(self) -> tuple[np.ndarray, int]:
+        """The body's residues (int64, signed, T x K) and how many bits each has."""
+        _, log2_q, dropped_bits, _, _ = self.parameters
+        tiles, planes, rows, lanes = self.bodies.shape
+        side_by_side = self.bodies.transpose(1, 2, 0, 3).reshape(planes, rows, tiles * lanes)
+        return _joined(side_by_side[..., : self.columns], log2_q - dropped_bits), log2_q - dropped_bits
 
     def to_bytes(self) -> bytes:
         """Header, mask seed, bodies."""
@@ -74,10 +83,14 @@ class SessionQuestion:
         return self.parameters[0] - 8 * (len(self.digits) - 1)
 
     @property
+    def residues(self) -> tuple[np.ndarray, int]:
+        """The residues (int64, signed, T x K) and how many bits each has."""
+        return _joined(self.digits, self.parameters[0]), self.parameters[0]
+
+    @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
-        values = self.digits[0].size
-        return _SESSION_BYTES + (len(self.digits) - 1) * values + flat_bytes(values, self._top_bits)
+        return session_question_bytes(*self.digits.shape[1:], self.parameters[0])
 
     def to_bytes(self) -> bytes:
         """Header, whole byte planes, and of the last plane the bits that there are."""
@@ -106,6 +119,17 @@ class SessionAnswer:
 
 
 _SESSION_BYTES = PACK_HEADER_BYTES + 8 * _SESSION_NUMBERS
+
+
+def session_question_bytes(rows: int, columns: int, upload_bits: int) -> int:
+    """Length of `to_bytes` of a session's question of rows x columns values."""
+    whole, values = -(-upload_bits // 8) - 1, rows * columns
+    return _SESSION_BYTES + whole * values + flat_bytes(values, upload_bits - 8 * whole)
+
+
+def question_bytes(rows: int, columns: int, planes: int) -> int:
+    """Length of `to_bytes` of a question of rows x columns values in so many byte planes, under a mask of its own."""
+    return PACK_HEADER_BYTES + 8 * _NUMBERS + SEED_BYTES + tile_count(columns) * planes * rows * LANES
 
 
 def session_answer_bytes(rows: int, columns: int, body_bits: int) -> int:
@@ -154,6 +178,12 @@ def _session_message(data: bytes) -> SessionQuestion | SessionAnswer:
     digits[:-1] = np.frombuffer(payload[:whole], np.int8).reshape(planes - 1, rows, columns)
     unpack_flat(np.frombuffer(payload[whole:], np.uint8), top_bits, digits[-1])
     return SessionQuestion(question_id, (up, down), digits)
+
+
+def _joined(planes: np.ndarray, bits: int) -> np.ndarray:
+    """Signed residues of so many bits (int64) from byte planes (int8), the lowest first."""
+    total = sum(plane.astype(np.int64) << (8 * i) for i, plane in enumerate(planes))
+    return (total << (64 - bits)) >> (64 - bits)
 
 
 def _raw(array: np.ndarray) -> memoryview:

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from private_lora.results.labels import join_basis
+from private_lora.results.labels import USERS_OWN, join_basis
 from private_lora.specs import colours
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.quantizers import NO_PAIR, PAIRS
@@ -25,8 +25,8 @@ from private_lora.specs.quantizers import NO_PAIR, PAIRS
 BLACK, ORANGE, SKY, GREEN = colours.BLACK, colours.ORANGE, colours.SKY, colours.GREEN
 BLUE, VERMILLION, PURPLE, GREY = colours.BLUE, colours.VERMILLION, colours.PURPLE, colours.GREY
 
-PAIR_COLOURS = {pair.short: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
-PAIR_MARKERS = {pair.short: pair.marker for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+PAIR_COLOURS = {pair.name: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if pair.colour}
+PAIR_MARKERS = {pair.name: pair.marker for pair in PAIRS.values() if pair.marker}
 BACKEND_COLOURS = {name: backend.colour for name, backend in BACKENDS.items()}
 PLAINTEXT_COLOURS = {name: product.colour for name, product in PLAINTEXT.items()}
 # Float lies wide and pale under the curves that are compared with it.
@@ -40,8 +40,6 @@ BITS_STYLES = {
     16: "solid",
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
-# Data whose names say how texts were read, and not which they are.
-USERS_OWN = ("jsonl", "hub")
 RUNNING_MEAN = "mean train loss so far (nats)"
 WIDTH = 8  # inches of every figure
 POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]

@@ -38,6 +38,7 @@ COUNTERS = [
     "upload_ciphertext_bytes",
     "download_ciphertext_bytes",
     "public_material_bytes",
+    "hint_bytes",
     "security_bits",
     "accumulator_noise_std",
     "accumulator_noise_max",
@@ -192,7 +193,7 @@ def encryption_counters(data: Data) -> pd.DataFrame:
     table = in_order(table, ["stage", "model", "activation_bits", "seed", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [
         "Products, bytes and times are sums over the run, evaluation included. public material: what the "
-        "server needs beside ciphertexts.",
+        "server needs beside ciphertexts. hints: what the client computes once from the public weights, and keeps.",
         "accumulator noise: standard deviation in units of the 27-bit integers, and over that of the "
         "glwe_simulated run with the same batches. other time: total less those four (client model, loss, optimizer).",
         "train tokens do not count padding. hybrid path: which part of the reference implementation did the remote products; "

@@ -42,11 +42,15 @@ COLUMNS = [
     "encrypt_s",
     "server_s",
     "decrypt_s",
+    "offline_s",
     "rest_s",
     *RATIOS,
     "peak_memory_bytes",
+    "hint_bytes",
+    "hint_time_s",
     "upload_bytes_per_token",
     "download_bytes_per_token",
+    "total_bytes_per_token",
     "remote_calls_per_step",
     "encrypted_matmuls",
     "security_bits",
@@ -86,7 +90,8 @@ def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
     line["rest_s"] = times.mean() - np.nansum([line[name] for name in STAGE_NAMES.values()])
     trained = run["steps"] * run["step_tokens"]
     up, down = (run[size] / trained if run["encrypted_matmuls"] else np.nan for size in SIZES)
-    line |= {"upload_bytes_per_token": up, "download_bytes_per_token": down}
+    line |= {"upload_bytes_per_token": up, "download_bytes_per_token": down, "total_bytes_per_token": up + down}
+    line["offline_s"] = run["offline_time_s"] / run["steps"] if run["steps"] else np.nan
     line["last_loss"] = run["losses"][-1] if run["losses"] else np.nan
     line["remote_calls_per_step"] = run["remote_matmuls"] / run["steps"] if run["steps"] else np.nan
     clear = {name: clear_twin(run, runs, *how) for name, how in CLEAR.items()}
@@ -141,8 +146,9 @@ def full_step(data: Data) -> pd.DataFrame:
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
         "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: "
-        "mean seconds per step in these; rest: everything else, all of it at the client. Client and server are one process "
-        "on one machine.",
+        "mean seconds per step in these; rest: everything else, all of it at the client. offline: what of encryption and "
+        "decryption needs no data, and can be done beforehand. Client and server are one process on one machine.",
+        "hints: what the client computes once from the public weights, and keeps.",
         "step time over float32, integer, bf16: over the median step of the run in the clear with the same batches and the "
         "same calls on this machine; integer multiplies the same integers without encryption; bf16: float with weights and "
         "products in bfloat16, empty where it was not measured.",

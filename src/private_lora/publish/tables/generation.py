@@ -47,6 +47,7 @@ COLUMNS = [
     *TIMES.values(),
     *COUNTS.values(),
     *MEGABYTES.values(),
+    "total_MB_per_token",
     "prefill_upload_MB",
     "prefill_download_MB",
     *RUN_MEGABYTES.values(),
@@ -100,6 +101,7 @@ def _run(rows: pd.DataFrame) -> dict:
         line[name] = tokens.groupby("repeat")[metric].sum().median()
     line |= {name: steady[metric].median() for metric, name in (TIMES | COUNTS).items()}
     line |= {name: steady[metric].median() / 1e6 for metric, name in MEGABYTES.items()}
+    line["total_MB_per_token"] = line["upload_MB_per_token"] + line["download_MB_per_token"]
     for way in ("upload", "download"):
         line[f"prefill_{way}_MB"] = tokens.loc[steps == PREFILL, f"{way}_ciphertext_bytes"].median() / 1e6
     line["encrypted_matmuls"] = tokens["encrypted_matmuls"].sum()

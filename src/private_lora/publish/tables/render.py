@@ -6,6 +6,7 @@ import html
 import math
 import numbers
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -57,25 +58,29 @@ def for_reading(table: pd.DataFrame) -> pd.DataFrame:
     Empty columns and CSV_ONLY are left out.
     """
     shown = {}
-    ends = {column: _ends(column, table) for column in table.columns}
+    ends = {column: ends_of(column, table) for column in table.columns}
     left_out = {name for pair in ends.values() for name in pair} | set(CSV_ONLY)
     for column in table.columns.drop(list(left_out), errors="ignore"):
-        digits = 5 if any(word in column for word in FINE_GRAINED) else 4
-        cells = [format_cell(v, digits) for v in table[column]]
+        cells = [text_of(column, value) for value in table[column]]
         if ends[column]:
             limits = zip(cells, *(table[name] for name in ends[column]), strict=True)
-            cells = [_with_limits(c, format_cell(a, digits), format_cell(b, digits)) for c, a, b in limits]
+            cells = [_with_limits(c, text_of(column, a), text_of(column, b)) for c, a, b in limits]
         if any(cells) or column == "basis":
             shown[column.replace("_", " ")] = cells
     return pd.DataFrame(shown)
 
 
-def _ends(column: str, table: pd.DataFrame) -> tuple[str, ...]:
+def text_of(column: str, value) -> str:
+    """The value as the column shows it: ratios to five significant digits, anything else to four."""
+    return format_cell(value, 5 if any(word in column for word in FINE_GRAINED) else 4)
+
+
+def ends_of(column: str, columns: Iterable[str]) -> tuple[str, ...]:
     """Columns with the ends of this one's spread (X_min, X_max of X_mean or X_median) or interval (X_low, X_high of X)."""
     base, _, kind = column.rpartition("_")
     pairs = [(f"{base}_min", f"{base}_max")] if kind in ("mean", "median") else []
     pairs.append((f"{column}_low", f"{column}_high"))
-    return next((pair for pair in pairs if set(pair) <= set(table)), ())
+    return next((pair for pair in pairs if set(pair) <= set(columns)), ())
 
 
 def _with_limits(middle: str, low: str, high: str) -> str:
@@ -88,6 +93,12 @@ def to_markdown(table: pd.DataFrame) -> str:
     lines = [list(shown.columns), ["---"] * len(shown.columns), *shown.values.tolist()]
     body = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
     return "\n".join([*body, *_empty_line(table), "", *_notes(table)]).rstrip() + "\n"
+
+
+def notes_in(markdown: str) -> list[str]:
+    """The notes of a table that `to_markdown` wrote: its CSV has none."""
+    _, _, notes = markdown.partition("\n\n")
+    return notes.splitlines()
 
 
 def escape_tex(text: str) -> str:
