@@ -91,7 +91,7 @@ def test_a_group_with_a_variant_has_a_panel_of_its_own(tmp_path):
     for name, pair in (("loss_curves", " DTok-SC"), ("final_loss_vs_bits", "")):
         figure, points = FIGURES[name](data)
         assert {f"mini-llama{pair}", f"mini-llama, short texts{pair}"} <= set(points["panel"])
-        titles = texts(figure) + "".join(ax.get_title(loc="left") for ax in figure.axes)
+        titles = " ".join((texts(figure) + "".join(ax.get_title(loc="left") for ax in figure.axes)).split())
         assert "ours: mini-llama, math_problems, short texts (measured)" in titles
 
 
