@@ -70,7 +70,7 @@ def _words(rows: pd.DataFrame, ax: Axes) -> None:
     for label, is_right in zip(ax.get_yticklabels(), right, strict=True):
         label.set_color(GREEN if is_right else VERMILLION)
     read = f"read back: {_visible(''.join(texts['recovered_token']['note']).strip())}"
-    ax.set_xlabel("\n".join(textwrap.wrap(read, 64)), fontsize=8, loc="left")
+    ax.set_xlabel("\n".join(textwrap.wrap(read, 54)), fontsize=8, loc="left")
 
 
 def _visible(text: str) -> str:
