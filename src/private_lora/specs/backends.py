@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from private_lora.specs.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION
+from private_lora.specs.colours import BLACK, BLUE, GREEN, GREY, INDIGO, ORANGE, PURPLE, SAND, SKY, VERMILLION, WINE
 from private_lora.specs.descriptors import BackendDescriptor, PlaintextDescriptor, by_name
 from private_lora.specs.options import (
     ConcreteMLOptions,
@@ -75,13 +75,14 @@ BUILT_IN = (
 # By name, in the order in which tables and figures list them.
 BACKENDS = by_name(BUILT_IN, "private_lora.backends", BackendDescriptor)
 
+# float32 and the exact integers are the same arithmetic as the backends `float` and `integer`, and have their colours.
 PLAINTEXT = {
     descriptor.name: descriptor
     for descriptor in (
         PlaintextDescriptor("plaintext_float32", "plaintext float32", BLACK),
-        PlaintextDescriptor("plaintext_float32_onednn", "plaintext float32, oneDNN", ORANGE),
-        PlaintextDescriptor("plaintext_float64", "plaintext float64", GREY),
-        PlaintextDescriptor("plaintext_bf16", "plaintext bf16 (inexact)", PURPLE, bits=9),
+        PlaintextDescriptor("plaintext_float32_onednn", "plaintext float32, oneDNN", INDIGO),
+        PlaintextDescriptor("plaintext_float64", "plaintext float64", SAND),
+        PlaintextDescriptor("plaintext_bf16", "plaintext bf16 (inexact)", WINE, bits=9),
         PlaintextDescriptor("plaintext_int8", "plaintext int8", BLUE, bits=8),
     )
 }

@@ -84,12 +84,14 @@ def test_published_curves_stand_beside_ours_on_the_same_quantity(synthetic):
 
 
 def test_a_group_with_a_variant_has_a_panel_of_its_own(tmp_path):
-    rows = run_rows("f0", backend="float") + run_rows("q0", 0.6) + run_rows("q1", 0.7, steps=20, variant="short texts")
+    short = {"steps": 20, "variant": "short texts"}
+    rows = run_rows("f0", backend="float") + run_rows("q0", 0.6)
+    rows += run_rows("f1", backend="float", **short) + run_rows("q1", 0.7, **short)
     data = Data(write_results(tmp_path, rows, [], published=False))
     for name, pair in (("loss_curves", " DTok-SC"), ("final_loss_vs_bits", "")):
         figure, points = FIGURES[name](data)
         assert {f"mini-llama{pair}", f"mini-llama, short texts{pair}"} <= set(points["panel"])
-        titles = texts(figure) + "".join(ax.get_title(loc="left") for ax in figure.axes)
+        titles = " ".join((texts(figure) + "".join(ax.get_title(loc="left") for ax in figure.axes)).split())
         assert "ours: mini-llama, math_problems, short texts (measured)" in titles
 
 

@@ -151,7 +151,8 @@ def figure_of(tmp_path):
 
 def test_figure_says_the_finding_and_shows_the_intervals(figure_of):
     figure, points = figure_of(knowledge_rows(), through_workers())
-    assert figure.get_suptitle() == "smollm2: 98 % of 500 unseen questions answered after 320 encrypted steps, 0 % before"
+    finding = "smollm2: 98 % of 500 unseen questions answered after 320 encrypted steps, 0 % before; float 98 %"
+    assert " ".join(figure.get_suptitle().split()) == finding
     exact = points[points["panel"].str.startswith("exact match")].set_index("series")
     assert {"float", "integer, 8 bits", "packed, 8 bits", "guessing", "float, other seeds"} <= set(exact.index)
     assert "packed, 8 bits, through workers (2 workers)" in exact.index

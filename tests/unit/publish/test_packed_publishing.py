@@ -56,5 +56,5 @@ def test_figure_shows_every_curve_and_counts_equal_steps(tmp_path):
         "packed_approx, log2 Q = 24",
         "packed_simulated, log2 Q = 24",
     }
-    assert "0 at 10 of 10 steps" in figure.axes[1].get_title(loc="left")
+    assert "integers' loss at 10 of 10 steps" in figure.get_suptitle()
     plt.close(figure)

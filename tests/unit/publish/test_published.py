@@ -14,7 +14,8 @@ from private_lora.core.paths import ROOT
 from private_lora.publish.captions import captions, write_captions
 from private_lora.publish.figures import FIGURES
 from private_lora.publish.tables import TABLES, make_table
-from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, Published, chosen
+from private_lora.specs.descriptors import Published
+from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.study.config import DEFAULTS, merge, read_yaml, study_of
 
 MODULE = '''"""Table of how many runs there are of each model."""
@@ -58,7 +59,7 @@ def test_captions_of_the_report_are_current():
     write = "`python -c \"from private_lora.publish.captions import write_captions; write_captions('workflow/report')\"`"
     assert kept == set(texts), f"write them anew: {write}"
     for name, text in texts.items():
-        assert (directory / name).read_text() == text, f"{name} is not what specs/published.py says: {write}"
+        assert (directory / name).read_text() == text, f"{name} is not what specs/published_*.py say: {write}"
 
 
 def test_a_caption_of_what_is_no_more_is_deleted(tmp_path):

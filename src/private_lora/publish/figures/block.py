@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,9 +12,13 @@ from private_lora.publish.figures.style import (
     GREY,
     PLAINTEXT_COLOURS,
     Points,
+    digits,
+    is_encrypted,
     legend_below,
-    panels,
-    say_no_data,
+    no_data,
+    panel_each,
+    say,
+    wrapped,
 )
 from private_lora.publish.tables.block import GLWE, block_summary
 from private_lora.results.labels import CALLS, LABELS, ids_of, join_basis
@@ -42,32 +43,42 @@ def block_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
     summary = summary[summary["whole"].astype(bool) & (summary["backend"] != GLWE)]
     sizes = summary.groupby("model")["tokens"].transform("nunique")
     summary = summary[sizes > 1] if (sizes > 1).any() else summary
-    kinds = [kind for _, kind in summary.groupby(["model", "device", "machine", "inputs"], sort=False)] or [summary]
-    columns = min(IN_A_ROW, len(kinds))
-    rows = math.ceil(len(kinds) / columns)
-    figure, axes = panels(rows, columns, height=4.2 if rows == 1 else 3.2)
-    points = Points()
-    for kind, ax in itertools.zip_longest(kinds, axes.flat):
-        if kind is None:
-            ax.set_axis_off()
-        else:
-            _kind(kind, ax, points)
-    for row in axes:
-        row[0].set_ylabel("time per token (ms)")
-    legend_below(figure, list(axes.flat), columns=3)
+    kinds = [kind for _, kind in summary.groupby(["model", "device", "machine", "inputs"], sort=False)]
+    # One batch is no line: the figure of equal batches shows it.
+    lines = [kind for kind in kinds if kind["tokens"].nunique() > 1] or kinds
+    if not lines:
+        return no_data()
+    points, columns = Points(), min(IN_A_ROW, len(lines))
+    figure, axes = panel_each(len(lines), columns, height=4.2 if len(lines) <= columns else 3.2)
+    for i, (kind, ax) in enumerate(zip(lines, axes, strict=True)):
+        _kind(kind, ax, points, columns)
+        ax.set_ylabel("" if i % columns else "time per token (ms)")
+    say(figure, _finding(lines[0]))
+    legend_below(figure, axes, columns=3)
     return figure, points.frame()
 
 
-def _kind(kind: pd.DataFrame, ax: Axes, points: Points) -> None:
+def _kind(kind: pd.DataFrame, ax: Axes, points: Points, columns: int) -> None:
     """A panel with its title."""
-    ax.set_xlabel("tokens per batch")
-    if not len(kind):
-        return say_no_data(ax)
     model, inputs, machine = kind.iloc[0][["model", "inputs", "machine"]]
     _panel(kind, ax, points, ", ".join(part for part in (f"{model} {inputs}", machine) if part))
     # Of a GPU the title has room for its own name, not for the processor's beside it.
-    ax.set_title(f"{model} block\n{CALLS[inputs]}\n{machine.split(' beside ')[0]}", loc="left")
-    return None
+    texts = (f"{model} block ({join_basis(kind['basis'])})", CALLS[inputs], machine.split(" beside ")[0])
+    ax.set_title("\n".join(wrapped(text, columns) for text in texts if text), loc="left")
+    ax.set_xlabel("tokens per batch")
+
+
+def _finding(kind: pd.DataFrame) -> str:
+    """The product's time per token at the smallest and at the largest batch, of each scheme, float32 and int8."""
+    few, many = kind["tokens"].min(), kind["tokens"].max()
+    shown = kind[[is_encrypted(name) or name in ("plaintext_float32", "plaintext_int8") for name in kind["backend"]]]
+    told = []
+    for (backend, options), group in shown.groupby(["backend", "options"], sort=False):
+        times = group.groupby("tokens")["server_ms_per_token"].median()
+        ends = " to ".join(digits(times[tokens]) for tokens in sorted({few, many}) if tokens in times)
+        told.append(f"{LABELS[backend]} {options}".strip() + f" {ends}")
+    where = f"{kind['model'].iloc[0]}, {kind['machine'].iloc[0]}"
+    return f"{where}: product's ms per token from {few:,.0f} to {many:,.0f} tokens: {'; '.join(told)}"
 
 
 def _panel(summary: pd.DataFrame, ax: Axes, points: Points, panel: str) -> None:

@@ -9,13 +9,18 @@ from matplotlib.figure import Figure
 
 from private_lora.publish.figures.style import (
     BACKEND_COLOURS,
+    FLOAT_LINE,
     GREY,
     RUNNING_MEAN,
     Points,
+    digits,
     legend_below,
     log_y,
+    no_data,
     panels,
-    say_no_data,
+    ratio,
+    say,
+    wrapped,
 )
 from private_lora.publish.tables.convergence import inflation_runs
 from private_lora.publish.tables.encryption import encrypted_steps, published_steps
@@ -32,32 +37,43 @@ def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
     steps = steps[steps["backend"] != "integer"]  # the line at zero
     published = published_steps(data)
     published = published[published["label"].str.endswith("FHE")].assign(backend="published")
-    figure, axes = panels(1, 3, height=3.6)
-    points = Points()
     titles = ["ours: loss", "ours: gradient norm", "published (Llama-3.2-1B, 7 bits)"]
     quantities = ["loss_minus_integer", "grad_norm_over_integer", "loss_minus_integer"]
-    for ax, title, quantity, frame in zip(axes[0], titles, quantities, [steps, steps, published], strict=True):
-        frame = frame.assign(quantity=frame[quantity].astype(float)) if quantity in frame else frame.iloc[:0]
-        _difference_panel(frame, ax, points, title)
-        ax.set_title(title, loc="left")
+    shown = [
+        (title, quantity, frame.assign(quantity=frame[quantity].astype(float)))
+        for title, quantity, frame in zip(titles, quantities, [steps, steps, published], strict=True)
+        if quantity in frame and np.isfinite(frame[quantity].astype(float)).any()
+    ]
+    if not shown:
+        return no_data()
+    figure, axes = panels(1, len(shown), height=3.6)
+    points = Points()
+    for ax, (title, quantity, frame) in zip(axes[0], shown, strict=True):
+        _difference_panel(frame[np.isfinite(frame["quantity"])], ax, points, title)
+        ax.set_title(wrapped(title, len(shown)), loc="left")
         ax.set_xlabel("training step")
-        ax.set_ylabel("loss minus clear loss (nats)" if "minus" in quantity else "gradient norm / clear gradient norm")
-    if len(axes[0][1].lines):
-        log_y(axes[0][1])
+        ax.set_ylabel("loss minus clear loss (nats)" if "minus" in quantity else "gradient norm over clear")
+        if "norm" in title:
+            log_y(ax)
+    say(figure, _difference_finding(points.frame()))
     legend_below(figure, axes[0], columns=3)
     return figure, points.frame()
 
 
+def _difference_finding(points: pd.DataFrame) -> str:
+    """How far the loss of every run is at most from that of its clear one."""
+    points = points[points["panel"] != "ours: gradient norm"]
+    told = [f"{name.split(',')[0]} {digits(group['y'].abs().max())}" for name, group in points.groupby("series", sort=False)]
+    return f"Largest distance of a step's loss from the clear run's, in nats: {', '.join(told)}"
+
+
 def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str) -> None:
-    frame = frame[np.isfinite(frame["quantity"])] if "quantity" in frame else frame
-    if not len(frame):
-        return say_no_data(ax)
     ax.axhline(1 if "norm" in title else 0, color=GREY, linewidth=0.8)
     for i, (keys, group) in enumerate(frame.groupby(["model", "label", "backend", "basis"], sort=False)):
         model, label, backend, basis = keys
         name = label if backend == "published" else f"{label}, {model} ({basis})"
         mean = group.groupby("step")["quantity"].mean()
-        style = {"color": BACKEND_COLOURS.get(backend, BACKEND_COLOURS["glwe"]), "marker": "osD^v<>"[i % 7]}
+        style = {"color": BACKEND_COLOURS.get(backend, GREY), "marker": "osD^v<>"[i % 7]}
         ax.plot(
             mean.index,
             mean,
@@ -73,7 +89,6 @@ def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str)
         typical = sizes[sizes > 0].median() if (sizes > 0).any() else 1e-3
         ax.set_yscale("symlog", linthresh=10.0 ** np.floor(np.log10(typical)))
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return None
 
 
 def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -86,22 +101,35 @@ def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
         if ((runs["stage"] == s) & (runs["model"] == m) & (runs["backend"] != "float")).any()
     ]
     studies.sort(key=lambda study: study[0] != "inflation")
-    figure, axes = panels(2, max(1, len(studies)), sharex="col")
+    if not studies:
+        return no_data()
+    figure, axes = panels(2, len(studies), sharex="col")
     points = Points()
-    for (stage, model), column in zip(studies or [("", "")], axes.T, strict=True):
+    for (stage, model), column in zip(studies, axes.T, strict=True):
         chosen = runs[(runs["stage"] == stage) & (runs["model"] == model)]
-        column[0].set_title(f"{stage} study: {model}" if model else "", loc="left")
+        column[0].set_title(f"{stage} study: {model}", loc="left")
         for ax, metric in zip(column, ("grad_norm", "running_mean_loss"), strict=True):
             _inflation_panel(data, chosen, metric, ax, points, f"{stage} {model} {metric}")
         column[1].set_xlabel("training step")
     axes[0][0].set_ylabel("gradient norm")
-    axes[1][0].set_ylabel(RUNNING_MEAN, fontsize=7.5)
+    axes[1][0].set_ylabel(RUNNING_MEAN)
+    say(figure, _inflation_finding(runs, *studies[0]))
     legend_below(figure, list(axes.flat), columns=3)
     return figure, points.frame()
 
 
+def _inflation_finding(runs: pd.DataFrame, stage: str, model: str) -> str:
+    """Median gradient norm over float's of a study, by backend and treatment of constant rows."""
+    chosen, told = runs[(runs["stage"] == stage) & (runs["model"] == model) & (runs["backend"] != "float")], []
+    keys = ["backend", "constant_rows"]
+    for (backend, rows), group in in_order(chosen, keys).groupby(keys, sort=False):
+        over = group["grad_norm_median_over_float"].mean()
+        if np.isfinite(over):
+            told.append(f"{ratio(over)} with {rows} rows ({backend})")
+    return f"{model}, {stage} study: median gradient norm over float's: {', '.join(told)}"
+
+
 def _inflation_panel(data: Data, runs: pd.DataFrame, metric: str, ax: Axes, points: Points, panel: str) -> None:
-    drawn = False
     keys = ["backend", "label", "activation_bits", "constant_rows"]
     for (backend, label, _, rows), group in in_order(runs, keys).groupby(keys, dropna=False, sort=False):
         series = [series_of(rows_of(data.convergence, r), "train", metric) for _, r in group.iterrows()]
@@ -111,14 +139,11 @@ def _inflation_panel(data: Data, runs: pd.DataFrame, metric: str, ax: Axes, poin
         basis = join_basis(group["basis"])
         name = f"{label if rows != 'exact' else label + ', exact rows'} ({basis})"
         style = {"color": BACKEND_COLOURS[backend], "linestyle": "--" if rows == "reference" else "-"}
-        style |= {"linewidth": 3, "alpha": 0.35} if backend == "float" else {}
+        style |= FLOAT_LINE if backend == "float" else {}
         if len(table) < FEW_STEPS:
             style["marker"] = "s" if rows == "reference" else "o"  # one step is no line
         ax.plot(table.index, table.mean(axis=1), label=name, **style)
         low, high = table.min(axis=1), table.max(axis=1)
         points.add(panel, name, table.index, table.mean(axis=1), basis, low, high, ids_of(group))
-        drawn = True
-    if not drawn:
-        return say_no_data(ax)
     ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    return log_y(ax)
+    log_y(ax)

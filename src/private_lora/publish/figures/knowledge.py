@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,14 +9,17 @@ from matplotlib.figure import Figure
 
 from private_lora.publish.figures.style import (
     BACKEND_COLOURS,
+    FLOAT_LINE,
     GREY,
-    VERMILLION,
     Points,
     legend_below,
     log_y,
+    no_data,
     panels,
-    say_no_data,
+    say,
     source_name,
+    study_name,
+    wrapped,
 )
 from private_lora.publish.tables.convergence import mean_of_finite
 from private_lora.publish.tables.intervals import wilson
@@ -30,32 +31,32 @@ STUDY = ["model", "dataset", "study", "steps"]
 WIDTHS = ["quantizer", "activation_bits", "weight_bits"]
 # Encrypted runs are marks over the line that they are equal to.
 STYLES = {
-    "float": {"linewidth": 3.2, "color": "#bbbbbb"},
+    "float": FLOAT_LINE,
     "integer": {"linewidth": 1.2},
     "packed": {"linestyle": "none", "marker": "o", "markersize": 7, "fillstyle": "none"},
 }
-THROUGH_WORKERS = {"linestyle": "none", "marker": "x", "markersize": 5, "color": VERMILLION}
+THROUGH_WORKERS = {"linestyle": "none", "marker": "x", "markersize": 5}
 PALE = 0.35
 # Of the training loss: so many means of last steps fit into a run, and so many marks.
 WINDOWS, MARKS = 20, 24
 
 
 def knowledge(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """A panel of exact match and one of the training loss for every data set of the stage; those without data are left out."""
+    """Exact match above the training loss of the same steps, a column for every data set of the stage."""
     studies, points = _studies(knowledge_runs(data)), Points()
-    kinds = [
-        (kind, runs) for runs in studies for kind in (_exact_match, _loss) if kind is _loss or runs["questions"].notna().any()
-    ]
-    figure, axes = panels(max(1, -(-len(kinds) // 2)), 2, height=3.6)
-    for (draw, runs), ax in zip(kinds, axes.flat, strict=False):
-        draw(runs, ax, points)
-        ax.set_xlabel("training step")
-    for ax in list(axes.flat)[max(1, len(kinds)) :]:
-        ax.remove()
-    if not kinds:
-        say_no_data(axes.flat[0])
-        return figure, points.frame()
-    figure.suptitle("\n".join(textwrap.wrap(_finding(studies[0]), 90)), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if not studies:
+        return no_data()
+    figure, axes = panels(2, len(studies), height=2.7, sharex="col")
+    for runs, (upper, lower) in zip(studies, axes.T, strict=True):
+        asked = runs["questions"].notna().any()
+        if asked:
+            _exact_match(runs, upper, points)
+        else:
+            upper.remove()
+        _loss(runs, lower, points)
+        (upper if asked else lower).set_title(wrapped(_named(runs), len(studies)), loc="left")
+        lower.set_xlabel("training step")
+    say(figure, _finding(studies[0]))
     legend_below(figure, figure.axes, columns=4)
     return figure, points.frame()
 
@@ -87,8 +88,9 @@ def _drawn(runs: pd.DataFrame):
     for _, run in ranked.iterrows():
         bits = f", {run['bits']} bits" if run["bits"] else ""
         label, style = run["backend"] + bits, {"color": BACKEND_COLOURS[run["backend"]]} | STYLES[run["backend"]]
+        label += ", every product encrypted" if 0 < run["encrypted_matmuls"] == run["remote_matmuls"] else ""
         if run["remote"]:
-            label, style = f"{label}, through workers ({run['arrangement']})", THROUGH_WORKERS
+            label, style = f"{label}, through workers ({run['arrangement']})", style | THROUGH_WORKERS
         if run["other"]:
             label, style = f"{label}, other seeds", style | {"alpha": PALE, "linewidth": 1, "zorder": 1.5}
         yield run, label, style
@@ -107,14 +109,14 @@ def _exact_match(runs: pd.DataFrame, ax: Axes, points: Points) -> None:
             # Of float a little to the left, so that both can be seen.
             shift = -0.012 * run["steps"] if run["backend"] == "float" else 0
             off = np.abs(ends.T - shares.to_numpy())
-            ax.errorbar(shares.index + shift, shares, yerr=off, fmt="none", ecolor=style["color"], elinewidth=1.2, capsize=3)
+            bars = {"ecolor": style["color"], "alpha": style.get("alpha"), "elinewidth": 1.2, "capsize": 3}
+            ax.errorbar(shares.index + shift, shares, yerr=off, fmt="none", **bars)
     guessing = 100 * mean_of_finite(runs["exact_match_by_guessing"])
     if np.isfinite(guessing):
         ax.axhline(guessing, color=GREY, linestyle="dotted", linewidth=1.2, label="guessing")
         points.add(panel, "guessing", np.nan, guessing, runs["basis"].iloc[0], run_ids=ids_of(runs))
     ax.set_ylim(-2, 102)
-    ax.set_ylabel("exact match on unseen questions (%)")
-    ax.set_title(_named(runs), loc="left")
+    ax.set_ylabel("exact match on\nunseen questions (%)")
 
 
 def _loss(runs: pd.DataFrame, ax: Axes, points: Points) -> None:
@@ -125,13 +127,13 @@ def _loss(runs: pd.DataFrame, ax: Axes, points: Points) -> None:
         ax.plot(losses.index, losses, label=label, **style, **every)
         points.add(panel, label, losses.index, losses.to_numpy(), run["basis"], run_ids=run["run_id"])
     log_y(ax)
-    smoothed = f", mean of last {window} steps" if window > 1 else ""
-    ax.set_ylabel(f"training loss{smoothed}\n(nats per labelled token)")
-    ax.set_title(_named(runs), loc="left")
+    smoothed = f",\nmean of last {window} steps" if window > 1 else ""
+    ax.set_ylabel(f"training loss (nats){smoothed}")
 
 
 def _named(runs: pd.DataFrame) -> str:
-    return f"{runs['model'].iloc[0]}, {source_name(runs)}"
+    machines = ", ".join(dict.fromkeys(name for name in runs["machine"] if name))
+    return " | ".join(part for part in (study_name(runs), machines) if part)
 
 
 def _finding(runs: pd.DataFrame) -> str:
@@ -148,7 +150,14 @@ def _finding(runs: pd.DataFrame) -> str:
     if np.isfinite(after):
         return (
             f"{run['model']}: {100 * after:.3g} % of {run['questions']:.0f} unseen questions answered after {run['steps']:.0f} "
-            f"{how}, {100 * before:.3g} % before"
+            f"{how}, {100 * before:.3g} % before" + _beside(here, run)
         )
     before, after = (evaluated(run, "loss", last) for last in (False, True))
     return f"{run['model']}: loss {before:.3g} before and {after:.3g} after {run['steps']:.0f} {how}"
+
+
+def _beside(runs: pd.DataFrame, run: pd.Series) -> str:
+    """What float answers after the same steps."""
+    found = runs[(runs["backend"] == "float") & (runs["seed"] == run["seed"])] if run["backend"] != "float" else runs[:0]
+    share = 100 * evaluated(found.iloc[0], "exact_match", True) if len(found) else np.nan
+    return f"; float {share:.3g} %" if np.isfinite(share) else ""

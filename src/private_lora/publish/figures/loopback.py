@@ -15,9 +15,12 @@ from private_lora.publish.figures.style import (
     SKY,
     VERMILLION,
     Points,
+    digits,
     legend_below,
+    no_data,
     panels,
-    say_no_data,
+    ratio,
+    say,
 )
 from private_lora.publish.tables.loopback import network_lines
 from private_lora.results.labels import join_basis
@@ -40,7 +43,9 @@ TOLD_APART = {"backend": "{}", "bits": "{} bits", "inputs": "{}", "seed": "seed 
 def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Seconds of a whole run by operation, evaluations included, one bar for every arrangement; a panel per model and batch."""
     lines = _operations(network_lines(data))
-    groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)] or [(("", "", 0, 0), lines)]
+    groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)]
+    if not groups:
+        return no_data()
     # Bars are of one thickness, however many a panel has.
     bars = [max(len(group), 1) + 0.3 for _, group in groups]
     height = 1.1 + 0.25 * sum(bars) / len(bars)
@@ -49,8 +54,23 @@ def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
     for (key, group), ax in zip(groups, axes[:, 0], strict=True):
         _bars(group, ax, points, key)
     axes[-1][0].set_xlabel("time of the run by operation (s), evaluations included")
+    say(figure, _finding(groups))
     legend_below(figure, list(axes[:, 0]), columns=4)
     return figure, points.frame()
+
+
+def _finding(groups: list[tuple[tuple, pd.DataFrame]]) -> str:
+    """Of the first panel: what the network's part is of the longest bar, and the time beside the shortest."""
+    (model, machine, *_), lines = groups[0]
+    parts = lines[list(STAGES)].astype(float).fillna(0)
+    totals = parts.sum(axis=1)
+    longest, shortest = totals.idxmax(), totals.idxmin()
+    share = 100 * parts.loc[longest, "network_s"] / totals[longest]
+    labels = dict(zip(lines.index, _labels(lines), strict=True))
+    text = f"{model}, {machine}".removesuffix(", ") + f": {labels[longest]}: {digits(totals[longest], 3)} s"
+    if longest != shortest:
+        text += f", {ratio(totals[longest] / totals[shortest])} {labels[shortest]}"
+    return text + (f"; {share:.0f} % of it is network, TLS and framing" if share else "")
 
 
 def _operations(lines: pd.DataFrame) -> pd.DataFrame:
@@ -62,8 +82,6 @@ def _operations(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bars(lines: pd.DataFrame, ax: Axes, points: Points, key: tuple) -> None:
-    if not len(lines):
-        return say_no_data(ax)
     panel = f"{key[0]}, {key[1]}".removesuffix(", ")
     labels = _labels(lines)
     places, left = np.arange(len(lines))[::-1], np.zeros(len(lines))
@@ -84,7 +102,6 @@ def _bars(lines: pd.DataFrame, ax: Axes, points: Points, key: tuple) -> None:
     work += " and evaluations" if lines["evaluations"].any() else ""
     ax.set_title(f"{panel}\n{work} ({join_basis(lines['basis'])})", loc="left")
     ax.grid(axis="y", visible=False)
-    return None
 
 
 def _labels(lines: pd.DataFrame) -> list[str]:

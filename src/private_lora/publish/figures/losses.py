@@ -1,8 +1,8 @@
-"""Figures of the convergence study: loss curves beside the published ones, and final loss against bits."""
+"""Figure of the convergence study: loss curves beside the published ones."""
 
 from __future__ import annotations
 
-import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,57 +11,78 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from private_lora.publish.figures.style import (
-    BACKEND_COLOURS,
     BITS_STYLES,
+    FLOAT_LINE,
     GREY,
     PAIR_COLOURS,
-    PAIR_MARKERS,
     PUBLISHED,
     RUNNING_MEAN,
     Points,
-    legend_below,
     log_y,
     name_row,
+    no_data,
     panels,
-    say_no_data,
+    percent,
+    say,
     study_name,
 )
-from private_lora.publish.tables.convergence import final_runs
-from private_lora.results.labels import LABELS, PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
+from private_lora.results.labels import PAIRS, PUBLISHED_PAIRS, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.results.runs import OK, rows_of, series_of
+from private_lora.results.runs import rows_of, series_of
 from private_lora.specs.models import BUILT_IN_MODELS
-
-KIND = ["quantizer", "backend"]  # of a line of `final_loss_vs_bits`
 
 
 def loss_curves(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Running mean of the training loss by step: a row per model and variant of ours, one of the published curves."""
     runs = data.runs[(data.runs["stage"] == "sweep") & (data.runs["backend"].isin(["float", "integer"]))]
-    curves = data.published_curves
-    studies = _studies(runs)
+    curves, studies, points = data.published_curves, studies_of(runs), Points()
     pairs = [p for p in PAIRS[1:] if p in PUBLISHED_PAIRS or p in set(runs["quantizer"])]
-    figure, axes = panels(len(studies) + 1, len(pairs), sharey="row", sharex="row")
-    points = Points()
+    rows = len(studies) + bool(len(curves))
+    if not rows:
+        return no_data()
+    figure, axes = panels(rows, len(pairs), height=2.5, sharey="row", sharex="row")
     for (study, chosen), line in zip(studies.items(), axes, strict=False):
-        name_row(line[0], study_name(chosen))
         for pair, ax in zip(pairs, line, strict=True):
             _our_curves(data, chosen, pair, ax, points, f"{study} {pair}")
-    name_row(axes[-1][0], PUBLISHED)
-    for pair, ax in zip(pairs, axes[-1], strict=True):
+        _name(line, pairs, study_name(chosen))
+    for pair, ax in zip(pairs if len(curves) else (), axes[-1], strict=False):
         _published_curves(curves[curves["quantizer"].isin([pair, "float"])], pair, ax, points)
-    for line in axes:
-        for pair, ax in zip(pairs, line, strict=True):
-            ax.set_title("\n" + pair, loc="left", color=PAIR_COLOURS.get(pair, GREY), fontweight="bold")
-    for ax in axes[:, 0]:
-        ax.set_ylabel(RUNNING_MEAN, fontsize=8)
-    for ax in axes.flat:
-        ax.set_xlabel("training step")
+    if len(curves):
+        _name(axes[-1], pairs, PUBLISHED)
+    say(figure, _finding(points.frame()))
     _bits_legend(figure, sorted({*runs["activation_bits"].dropna(), *_published_bits(curves)}))
     return figure, points.frame()
 
 
-def _studies(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def _name(line: Sequence[Axes], pairs: Sequence[str], text: str) -> None:
+    """Titles of a row of panels, and its name over the first; a panel that shows no curve is taken away."""
+    shown = [ax for ax in line if ax.lines]
+    for pair, ax in zip(pairs, line, strict=True):
+        if ax not in shown:
+            ax.remove()
+            continue
+        ax.set_title("\n" + pair, loc="left", color=PAIR_COLOURS.get(pair, GREY), fontweight="bold")
+        ax.set_xlabel("training step")
+        log_y(ax)
+    if shown:
+        name_row(shown[0], text)
+        shown[0].set_ylabel(RUNNING_MEAN)
+
+
+def _finding(points: pd.DataFrame) -> str:
+    """Of the first panel with both: where its curves end beside float's, the fewest bits first."""
+    for panel, group in points.groupby("panel", sort=False):
+        last = group.groupby("series", sort=False).tail(1).set_index("series")
+        base = last[last.index.isin(["float", "FP32"])]
+        others = last.drop(base.index)
+        if len(base) and len(others):
+            gaps = {name.split()[-1]: 100 * (y / base["y"].iloc[0] - 1) for name, y in others["y"].items()}
+            ends = ", ".join(f"{percent(gap)} at {name.replace('-bit', ' bits')}" for name, gap in gaps.items())
+            return f"{panel}: mean training loss over {base['x'].iloc[0]:,.0f} steps, beside float's: {ends}"
+    return "Mean training loss by step: no run to compare with float's"
+
+
+def studies_of(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The runs by model, data and variant, a panel each, for other texts or lengths do not compare; real models come first.
 
     The data is named only where a model learns several.
@@ -72,13 +93,12 @@ def _studies(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for (model, dataset, variant), group in runs.groupby(["model", "dataset", "variant"], sort=False):
         names = [model, dataset if several[model] else "", variant]
         found[", ".join(name for name in names if name)] = group
-    return found or {"": runs}
+    return found
 
 
 def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Points, panel: str) -> None:
     """Mean over seeds, with a band from the lowest to the highest seed; float wide and pale underneath."""
     runs = in_order(runs[runs["quantizer"].isin(["float", pair])], ["quantizer", "activation_bits"])
-    drawn = False
     for (quantizer, bits), group in runs.groupby(["quantizer", "activation_bits"], dropna=False, sort=False):
         series = [series_of(rows_of(data.convergence, r), "train", "running_mean_loss") for _, r in group.iterrows()]
         table = pd.concat(series, axis=1).replace([np.inf, -np.inf], np.nan).dropna(how="all")
@@ -90,13 +110,11 @@ def _our_curves(data: Data, runs: pd.DataFrame, pair: str, ax: Axes, points: Poi
         ax.fill_between(table.index, low, high, color=style["color"], alpha=0.12, linewidth=0)
         name, basis = _curve_name(quantizer, bits), join_basis(group["basis"])
         points.add(panel, name, table.index, mean, basis, low, high, ids_of(group))
-        drawn = True
-    log_y(ax) if drawn else say_no_data(ax)
 
 
 def _curve_style(quantizer: str, bits: float) -> dict:
     if quantizer == "float":
-        return {"color": "#bbbbbb", "linewidth": 3.2, "linestyle": "solid"}
+        return FLOAT_LINE
     return {"color": PAIR_COLOURS.get(quantizer, GREY), "linestyle": BITS_STYLES.get(bits, "solid")}
 
 
@@ -115,7 +133,6 @@ def _published_curves(curves: pd.DataFrame, pair: str, ax: Axes, points: Points)
         y = group["running_mean_train_loss"]
         ax.plot(group["step"], y, **_curve_style(quantizer, pd.to_numeric(bits, errors="coerce")))
         points.add(f"published {pair}", name, group["step"], y.to_numpy(), "published")
-    log_y(ax) if len(curves) else say_no_data(ax)
 
 
 def _bits_legend(figure: Figure, bits: list[float]) -> None:
@@ -123,70 +140,3 @@ def _bits_legend(figure: Figure, bits: list[float]) -> None:
     for b in bits:
         lines.append(Line2D([], [], color="#444444", linestyle=BITS_STYLES.get(b, "solid"), label=f"{b:.0f} bits"))
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize=8)
-
-
-def final_loss_vs_bits(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Final eval loss against bits, by quantizer pair, with the spread over seeds; float as a flat line."""
-    runs = final_runs(data)
-    runs = runs[runs["stage"] == "sweep"]
-    studies = _studies(runs)
-    figure, axes = panels(1, len(studies), height=3.8)
-    points = Points()
-    for (study, chosen), ax in zip(studies.items(), axes[0], strict=True):
-        _loss_panel(chosen, ax, points, study)
-        # Beside others a title has no more room than its panel.
-        ax.set_title(
-            textwrap.fill(study_name(chosen), int(14.5 * (9 / len(studies) - 0.7)), break_on_hyphens=False), loc="left"
-        )
-        ax.set_xlabel("bits (activations and weights)")
-        ax.set_ylabel("final eval loss (nats per token)")
-    legend_below(figure, axes[0])
-    return figure, points.frame()
-
-
-def _loss_panel(runs: pd.DataFrame, ax: Axes, points: Points, study: str) -> None:
-    finite = runs[np.isfinite(runs["final_loss"])]
-    if not len(finite):
-        return say_no_data(ax)
-    base = finite.loc[finite["quantizer"] == "float", "final_loss"]
-    if len(base):
-        ax.axhline(base.mean(), color=PAIR_COLOURS["float"], linewidth=1, label="float, mean over seeds")
-        ax.axhspan(base.min(), base.max(), color="#000000", alpha=0.08, linewidth=0)
-        ids = ids_of(finite[finite["quantizer"] == "float"])
-        points.add(study, "float", np.nan, base.mean(), join_basis(runs["basis"]), base.min(), base.max(), ids)
-    quantized = runs[runs["quantizer"] != "float"]
-    for i, (_, kind) in enumerate(in_order(quantized, ["quantizer", "backend"]).drop_duplicates(KIND).iterrows()):
-        _loss_line(quantized[(quantized[KIND] == kind[KIND]).all(axis=1)], kind, (i - 1) * 0.12, ax, points, study)
-    ax.set_xticks(sorted(set(quantized["activation_bits"])))
-    log_y(ax)
-    return None
-
-
-def _loss_line(runs: pd.DataFrame, kind: pd.Series, shift: float, ax: Axes, points: Points, study: str) -> None:
-    """The line of a pair under a backend; shifted a little so that spreads do not hide each other. A failed run is a cross.
-
-    Of `integer` the pair's name and colour stand alone; another backend adds its name and takes its colour.
-    """
-    pair, backend = kind[KIND]
-    name = pair if backend == "integer" else f"{pair}, {LABELS.get(backend, backend)}"
-    colour = PAIR_COLOURS.get(pair, GREY) if backend == "integer" else BACKEND_COLOURS.get(backend, GREY)
-    losses = runs[np.isfinite(runs["final_loss"])].groupby("activation_bits")["final_loss"]
-    low, mean, high = (losses.agg(how).to_numpy() for how in ("min", "mean", "max"))
-    bits = np.array(list(losses.groups))
-    style = {"color": colour, "marker": PAIR_MARKERS.get(pair, "v"), "markersize": 5}
-    ax.errorbar(bits + shift, mean, yerr=[mean - low, high - mean], capsize=3, label=name, **style)
-    points.add(study, name, bits, mean, join_basis(runs["basis"]), low, high, ids_of(runs))
-    bad = runs[~np.isfinite(runs["final_loss"]) | (runs["status"] != OK)]
-    for failed_bits, group in bad.groupby("activation_bits"):
-        # At the top edge, whatever the scale: a run without a loss has no height.
-        cross = {
-            "color": style["color"],
-            "marker": "x",
-            "markersize": 8,
-            "linestyle": "none",
-            "clip_on": False,
-        }
-        label = "failed or diverged (any colour)"
-        ax.plot([failed_bits + shift], [0.97], transform=ax.get_xaxis_transform(), label=label, **cross)
-        series = f"{name}: {', '.join(sorted(set(group['status'])))}"
-        points.add(study, series, failed_bits, np.nan, join_basis(group["basis"]), run_ids=ids_of(group))

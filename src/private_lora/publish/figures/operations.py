@@ -7,13 +7,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from private_lora.publish.figures.style import BACKEND_COLOURS, GREY, Points, legend_below, panels, say_no_data, study_name
+from private_lora.publish.figures.style import (
+    BACKEND_COLOURS,
+    GREY,
+    Points,
+    digits,
+    is_encrypted,
+    legend_below,
+    no_data,
+    panels,
+    ratio,
+    say,
+    study_name,
+    wrapped,
+)
 from private_lora.publish.tables.encryption import STAGE_TIMES
 from private_lora.publish.tables.layer import latency_summary
 from private_lora.results.labels import DEFAULT_PAIR, bits_label, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of
-from private_lora.specs.backends import BACKENDS
 
 SHAPE = ["rows", "inputs", "outputs"]
 LAYER_STAGES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
@@ -22,14 +34,28 @@ LAYER_STAGES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
 def time_by_operation(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Seconds by operation of the protocol over a whole run, for each backend of the encrypted study."""
     runs = data.runs[data.runs["stage"] == "encrypted"]
-    models = list(dict.fromkeys(runs["model"])) or [""]
-    figure, axes = panels(1, len(models), height=3.6)
+    bars = {model: found for model, chosen in runs.groupby("model", sort=False) if (found := _bars_of(data, chosen))}
+    if not bars:
+        return no_data()
+    figure, axes = panels(1, len(bars), height=3.4)
     points = Points()
-    for model, ax in zip(models, axes[0], strict=True):
-        _operation_bars(data, runs[runs["model"] == model], ax, points, model)
-        ax.set_ylabel("time over the run, evaluation included (s)")
+    for (model, found), ax in zip(bars.items(), axes[0], strict=True):
+        _operation_bars(found, ax, points, model)
+        ax.set_title(wrapped(study_name(runs[runs["model"] == model]), len(bars)), loc="left")
+    axes[0][0].set_ylabel("time over the run (s)")
+    say(figure, _operation_finding(points.frame()))
     legend_below(figure, axes[0], columns=3)
     return figure, points.frame()
+
+
+def _operation_finding(points: pd.DataFrame) -> str:
+    """Of the first panel: the longest operation, and how long that of the exact integers takes."""
+    first = points[points["panel"] == points["panel"].iloc[0]]
+    parts = first[(first["x"] != "total") & first["y"].notna()]
+    most = parts.loc[parts["y"].idxmax()]
+    text = f"{most['panel']}: {most['x']} of {most['series']} takes {digits(most['y'], 3)} s of the run"
+    beside = parts[(parts["x"] == most["x"]) & parts["series"].str.startswith("integer")]["y"]
+    return text + (f", {ratio(most['y'] / beside.iloc[0])} that of the exact integers" if len(beside) else "")
 
 
 def _hatch(run) -> str | None:
@@ -41,8 +67,8 @@ def _hatch(run) -> str | None:
     return "xx" if run["backend"] == "integer" and run["quantizer"] != DEFAULT_PAIR else None
 
 
-def _operation_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, model: str) -> None:
-    """Grouped, not stacked: on a logarithmic axis the parts of a stack cannot be compared."""
+def _bars_of(data: Data, runs: pd.DataFrame) -> list[tuple[pd.Series, np.ndarray]]:
+    """Each run with its seconds by operation and in total, NaN where it did nothing; those without any are left out."""
     bars = []
     for _, run in in_order(runs, ["backend", "variant", "constant_rows"]).iterrows():
         rows = rows_of(data.convergence, run)
@@ -50,8 +76,11 @@ def _operation_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, mo
         values = [totals.get(stage, np.nan) for stage in (*STAGE_TIMES, "total_time_s")]
         if np.isfinite(values).any():
             bars.append((run, np.where(np.array(values) > 0, values, np.nan)))
-    if not bars:
-        return say_no_data(ax)
+    return bars
+
+
+def _operation_bars(bars: list[tuple[pd.Series, np.ndarray]], ax: Axes, points: Points, model: str) -> None:
+    """Grouped, not stacked: on a logarithmic axis the parts of a stack cannot be compared."""
     names = [s.removesuffix("_time_s").replace("_", " ") for s in (*STAGE_TIMES, "total_time_s")]
     width = 0.85 / len(bars)
     for i, (run, values) in enumerate(bars):
@@ -71,8 +100,6 @@ def _operation_bars(data: Data, runs: pd.DataFrame, ax: Axes, points: Points, mo
             points.add(model, name, stage, value, run["basis"], run_ids=run["run_id"])
     ax.set_xticks(range(len(names)), names)
     ax.set_yscale("log")
-    ax.set_title(study_name(runs), loc="left")
-    return None
 
 
 def layer_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -83,16 +110,35 @@ def layer_latency(data: Data) -> tuple[Figure, pd.DataFrame]:
         shape=[f"{t:.0f}x{k:.0f}x{d:.0f}" for t, k, d in summary.loc[summary["n_ok"] > 0, SHAPE].to_numpy()],
         series=[_latency_name(line) for _, line in summary[summary["n_ok"] > 0].iterrows()],
     )
-    figure, axes = panels(1, len(LAYER_STAGES), height=3.8, sharey=True)
+    shown = [stage for stage in LAYER_STAGES if _does(summary, stage).any()]
+    if not shown:
+        return no_data()
+    figure, axes = panels(1, len(shown), height=3.6, sharey=True)
     points = Points()
-    for stage, ax in zip(LAYER_STAGES, axes[0], strict=True):
+    for stage, ax in zip(shown, axes[0], strict=True):
         _latency_bars(summary, stage, ax, points)
         ax.set_title(stage.removesuffix("_time_s"), loc="left")
         ax.set_xlabel("rows x inputs x outputs")
     axes[0][0].set_ylabel("time of one layer (s)")
+    say(figure, _layer_finding(summary))
     # The product is the operation that every backend has: its panel gives the order of the legend.
-    legend_below(figure, [axes[0][1], axes[0][0], axes[0][2]], columns=4)
+    legend_below(figure, sorted(axes[0], key=lambda ax: ax.get_title(loc="left") != "matmul"), columns=4)
     return figure, points.frame()
+
+
+def _does(summary: pd.DataFrame, stage: str) -> pd.Series:
+    """Which lines are of an operation that the backend has: one that does not encrypt times it, and does nothing in it."""
+    encrypts = pd.Series([is_encrypted(name) for name in summary["backend"]], index=summary.index, dtype=bool)
+    return (summary["metric"] == stage) & (encrypts | (stage == "matmul_time_s"))
+
+
+def _layer_finding(summary: pd.DataFrame) -> str:
+    """The median product of every backend, of the largest shape."""
+    products = summary[summary["metric"] == "matmul_time_s"]
+    largest = products.loc[products[SHAPE].prod(axis=1).idxmax(), "shape"]
+    found = products[products["shape"] == largest]
+    told = ", ".join(f"{line['series'].rsplit(' (', 1)[0]} {digits(line['value_median'])} s" for _, line in found.iterrows())
+    return f"Product of one {largest} layer: {told}"
 
 
 def _latency_name(line) -> str:
@@ -102,16 +148,13 @@ def _latency_name(line) -> str:
 
 def _latency_bars(summary: pd.DataFrame, stage: str, ax: Axes, points: Points) -> None:
     """A bar keeps its place in every panel, so that a backend without that stage leaves a gap."""
-    if not (summary["metric"] == stage).any():
-        return say_no_data(ax)
     shapes = list(dict.fromkeys(summary["shape"]))
     names = summary.drop_duplicates("series")
     names = in_order(names, ["backend", "device", "activation_bits"])
     width = 0.8 / len(names)
     for i, (_, kind) in enumerate(names.iterrows()):
-        group = summary[(summary["series"] == kind["series"]) & (summary["metric"] == stage)]
-        does_nothing = stage != "matmul_time_s" and not BACKENDS[kind["backend"]].encrypted
-        if does_nothing or not len(group):
+        group = summary[(summary["series"] == kind["series"]) & _does(summary, stage)]
+        if not len(group):
             continue
         middle, low, high = (group[f"value_{v}"].to_numpy() for v in ("median", "min", "max"))
         place = np.array([shapes.index(s) for s in group["shape"]]) + (i - (len(names) - 1) / 2) * width
@@ -123,4 +166,3 @@ def _latency_bars(summary: pd.DataFrame, stage: str, ax: Axes, points: Points) -
     ax.set_xticks(range(len(shapes)), shapes, rotation=20, ha="right")
     ax.set_xlim(-0.5, len(shapes) - 0.5)
     ax.set_yscale("log")
-    return None

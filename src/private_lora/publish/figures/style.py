@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from private_lora.results.labels import USERS_OWN, join_basis
 from private_lora.specs import colours
@@ -28,6 +29,8 @@ PAIR_COLOURS = {pair.name: pair.colour for pair in (NO_PAIR, *PAIRS.values()) if
 PAIR_MARKERS = {pair.name: pair.marker for pair in PAIRS.values() if pair.marker}
 BACKEND_COLOURS = {name: backend.colour for name, backend in BACKENDS.items()}
 PLAINTEXT_COLOURS = {name: product.colour for name, product in PLAINTEXT.items()}
+# Float lies wide and pale under the curves that are compared with it.
+FLOAT_LINE = {"color": BACKEND_COLOURS["float"], "alpha": 0.27, "linewidth": 3.2, "linestyle": "solid"}
 BITS_STYLES = {
     4: (0, (1, 1)),
     6: (0, (3, 1, 1, 1, 1, 1)),
@@ -38,6 +41,7 @@ BITS_STYLES = {
 }
 PUBLISHED = "published (Llama-3.2-1B, orca-math)"
 RUNNING_MEAN = "mean train loss so far (nats)"
+WIDTH = 8  # inches of every figure
 POINT_COLUMNS = ["panel", "series", "x", "y", "y_min", "y_max", "basis", "run_ids"]
 STYLE = {
     "font.size": 9,
@@ -74,24 +78,71 @@ class Points:
 
 
 def panels(rows: int, columns: int, height: float = 2.6, **options) -> tuple[Figure, np.ndarray]:
-    """A figure of report width (9 inches) and its axes, always as a 2-D array."""
+    """A figure of report width and its axes, always as a 2-D array."""
+    size = (WIDTH, height * rows)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(9, height * rows), squeeze=False, layout="constrained", **options)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
     return figure, axes
+
+
+def panel_each(count: int, columns: int, height: float = 2.6, **options) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, at most `columns` in a row."""
+    columns = min(columns, count)
+    figure, axes = panels(-(-count // columns), columns, height, **options)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return figure, list(axes.flat[:count])
+
+
+def no_data() -> tuple[Figure, pd.DataFrame]:
+    """A figure that says that it has no data, and its points: none."""
+    figure, axes = panels(1, 1, height=1.2)
+    ax = axes[0][0]
+    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color=GREY)
+    ax.set_axis_off()
+    return figure, Points().frame()
+
+
+def say(figure: Figure, finding: str) -> None:
+    """Write what the data show, in a sentence, over all panels."""
+    figure.suptitle(textwrap.fill(finding, 90, break_on_hyphens=False), x=0.01, ha="left", fontsize=10, fontweight="bold")
+
+
+def wrapped(text: str, columns: int = 1) -> str:
+    """A title on as many lines as it needs in a panel that is one of so many in a row."""
+    return textwrap.fill(text, int(14.5 * (WIDTH / columns - 0.6)), break_on_hyphens=False, break_long_words=False)
+
+
+def is_encrypted(backend: str) -> bool:
+    """Whether what is measured under this name computes on ciphertexts."""
+    return backend in BACKENDS and BACKENDS[backend].encrypted
+
+
+def digits(number: float, count: int = 2) -> str:
+    """A number of so many digits, never as a power of ten: `0.69`, `13,000`."""
+    return f"{float(f'{number:.{count}g}'):,.12g}"
+
+
+def ratio(number: float) -> str:
+    """Such as `0.69×`, `6.20×` or `85,000×`."""
+    return f"{number:.2f}×" if number < 10 else f"{digits(number)}×"
+
+
+def percent(gap: float) -> str:
+    """Such as `+0.65 %`."""
+    return f"{'+' if gap >= 0 else ''}{digits(gap)} %"
+
+
+def listed(names: Iterable[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def name_row(ax: Axes, text: str) -> None:
     """Write what a whole row of panels shows above the title of its first one."""
     # Not in the layout: it may reach over the next panel, whose title leaves this line free.
     ax.text(0, 1.14, text, transform=ax.transAxes, fontsize=9).set_in_layout(False)
-
-
-def say_no_data(ax: Axes) -> None:
-    """Write `no data` into an empty panel, and take its ticks away."""
-    ax.text(0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color=GREY)
-    ax.xaxis.set_major_locator(NullLocator())
-    ax.yaxis.set_major_locator(NullLocator())
-    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def log_y(ax: Axes) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from private_lora.publish.figures.style import GREEN, VERMILLION, Points, panels, say_no_data
+from private_lora.publish.figures.style import GREEN, VERMILLION, Points, no_data, panels, say
 from private_lora.publish.tables.worker_view import worker_view as summary
 from private_lora.results.reader import Data
 
@@ -21,15 +21,14 @@ SPACE, LINE, LONGEST = "␣", "⏎", 14
 def worker_view(data: Data) -> tuple[Figure, pd.DataFrame]:
     """A panel for each of WORKERS that has a run, of the model with the largest vocabulary; rows are tokens."""
     runs, points = _shown(summary(data)), Points()
-    figure, axes = panels(1, max(1, len(runs)), height=5.2)
     if not len(runs):
-        say_no_data(axes.flat[0])
-        return figure, points.frame()
+        return no_data()
+    figure, axes = panels(1, len(runs), height=5.2)
     for (_, run), ax in zip(runs.iterrows(), axes.flat, strict=True):
         rows = data.worker_view[data.worker_view["run_id"] == run["run_ids"]]
         _numbers(run, rows, ax, points)
         _words(rows, ax)
-    figure.suptitle("\n".join(textwrap.wrap(_finding(runs), 96)), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    say(figure, _finding(runs))
     return figure, points.frame()
 
 
