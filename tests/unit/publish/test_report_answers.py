@@ -63,7 +63,7 @@ PACKED = BEHIND | {"label": "packed", "steps": 100}
 CLEAR = BEHIND | {"model": "nano", "step": 1}
 PUBLISHED = BEHIND | {"quantity": "whole encrypted training step", "published_setting": "theirs", "our_setting": "ours"}
 CLAIM = BEHIND | {"claim": "a block at 2,048 tokens", "target": "<= 0.2", "verdict": "MISSED", "disturbed": "a neighbour"}
-VIEW = BEHIND | {"backend": "packed", "encrypted_matmuls": 5, "commonest_token_share": 0.0625, "chance_share": 0.0001}
+VIEW = BEHIND | {"backend": "packed", "encrypted_matmuls": 5, "commonest_token_percent": 6.25, "chance_percent": 0.01}
 
 # Answer, lines of tables, column of the first table's first line, and another value for it.
 CASES = [
@@ -79,7 +79,7 @@ CASES = [
      "loss_minus_integer", 0.75),
     (encryption.inflation, {"gradient_inflation": [INFLATION | {"grad_norm_over_float_mean": 756.25}]},
      "grad_norm_over_float_mean", 3.25),
-    (encryption.seen, {"worker_view": [VIEW | {"recovered_share": 0.00025}]}, "recovered_share", 0.75),
+    (encryption.seen, {"worker_view": [VIEW | {"recovered_percent": 0.25}]}, "recovered_percent", 75),
     (encryption.security, {"encryption_counters": [COUNTERS]}, "security_bits", 80),
     (time.step, {"full_step": [STEP]}, "step_time_s_median", 59.75),
     (time.step, {"full_step": [STEP]}, "step_time_over_integer", 3.375),

@@ -161,7 +161,7 @@ def _where(line: Line) -> str:
 
 def seen(tables: Tables) -> Answer | None:
     """Tokens that the same attack reads back from what a worker receives, encrypted and in the clear."""
-    lines = [line for line in tables["worker_view"] if line["recovered_share"] is not None]
+    lines = [line for line in tables["worker_view"] if line["recovered_percent"] is not None]
     encrypted = [line for line in lines if line["encrypted_matmuls"]]
     if not encrypted:
         return None
@@ -171,14 +171,14 @@ def seen(tables: Tables) -> Answer | None:
     text += "ciphertexts"
     clear = [line for line in lines if not line["encrypted_matmuls"]]
     text += f", and {_read_back(clear)} from what is sent in the clear." if clear else "."
-    guessed = f"Without looking, saying the commonest token gets {encrypted[0].text('commonest_token_share')}"
-    chance = f"from random numbers the attack gets {encrypted[0].text('chance_share')}"
+    guessed = f"Without looking, saying the commonest token gets {encrypted[0].text('commonest_token_percent')} %"
+    chance = f"from random numbers the attack gets {encrypted[0].text('chance_percent')} %"
     more = [Sentence(f"{guessed}; {chance}. This shows what travels; it proves no security.", (encrypted[0],))]
     return answer(text, lines, more)
 
 
 def _read_back(lines: list[Line]) -> str:
-    return listed(f"{line.ranged('recovered_share')} (`{line['backend']}`)" for line in lines)
+    return listed(f"{line.ranged('recovered_percent', '%')} (`{line['backend']}`)" for line in lines)
 
 
 def security(tables: Tables) -> Answer | None:
@@ -193,7 +193,7 @@ def security(tables: Tables) -> Answer | None:
     )
     text += "and shapes, the number of rows, the order of layers and timing. No text, no clear activation or gradient, not the "
     text += "adapter, no loss and no key."
-    margins = [line for line in lines if line["quantum_margin_bits"] is not None]
+    margins = [line for line in tables["security"] if line["quantum_margin_bits"] is not None]
     below = [line for line in margins if line["quantum_margin_bits"] < 0]
-    said = f"By the quantum (core-SVP) table, {len(below)} of {counted(len(margins), 'training')} have fewer than 128 bits."
+    said = f"By the quantum (core-SVP) table, {len(below)} of {counted(len(margins), 'setting')} have fewer than 128 bits."
     return answer(text, [least], [Sentence(said, tuple(below or margins))] if margins else [])

@@ -83,7 +83,7 @@ QUESTIONS = (
         ),
     )),
     Question("worker", "What does the worker see?", (
-        Part("security", "", encryption.security),
+        Part("security", "", encryption.security, (), ("security",)),
         Part("seen", "What an attack reads back", encryption.seen, ("worker_view",), ("worker_view",)),
     )),
     Question("learn", "Does a real model learn?", (
