@@ -28,7 +28,7 @@ def test_bytes_are_those_that_a_run_counts(make_spec, tmp_path, backend, options
     spec = make_spec(backend=backend, backend_options=options, steps=2, batch_size=2, sequence_length=35, eval_examples=0)
     plan = planned(spec, **options)
     run = prepare(spec, tmp_path)
-    train(run, progress=False)
+    train(run)
     counters = run.session.counters
     for way, counted in enumerate((counters.upload_ciphertext_bytes, counters.download_ciphertext_bytes)):
         assert spec.steps * sum(p.times * p.message_bytes[way] for p in plan.products) == counted
