@@ -154,9 +154,10 @@ def test_figure_says_the_finding_and_shows_the_intervals(figure_of):
     finding = "smollm2: 98 % of 500 unseen questions answered after 320 encrypted steps, 0 % before; float 98 %"
     assert " ".join(figure.get_suptitle().split()) == finding
     exact = points[points["panel"].str.startswith("exact match")].set_index("series")
-    assert {"float", "integer, 8 bits", "packed, 8 bits", "guessing", "float, other seeds"} <= set(exact.index)
-    assert "packed, 8 bits, through workers (2 workers)" in exact.index
-    last = exact.loc["packed, 8 bits"].iloc[-1]
+    packed = "packed, 8 bits, every product encrypted"
+    assert {"float", "integer, 8 bits", packed, "guessing", "float, other seeds"} <= set(exact.index)
+    assert f"{packed}, through workers (2 workers)" in exact.index
+    last = exact.loc[packed].iloc[-1]
     assert (last["y_min"], last["y_max"]) == pytest.approx([100 * end for end in wilson(490, 500)])
     assert "mean of last 16 steps" in figure.axes[1].get_ylabel()
 
