@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -327,7 +328,21 @@ def write_results(
     kinds |= {kind: others.get(kind, ()) for kind in ("generation", "estimate", "worker_view")}
     for name, rows in kinds.items():
         records(rows).to_csv(data / f"{name}.csv", index=False)
+    _write_sidecars(root, [*convergence, *loopback])
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")
     if published:
         collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")
     return data
+
+
+def _write_sidecars(root: Path, rows: list[dict]) -> None:
+    """Of each run that names its largest ring and modulus, with one product that has them."""
+    named: dict[str, dict] = {}
+    for row in rows:
+        if row["metric"] in ("largest_ring_size", "largest_log2_q"):
+            named.setdefault(row["run_id"], {})[row["metric"]] = row["value"]
+    for run_id, largest in named.items():
+        path = Path(root) / "runs" / run_id / "sidecar.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parameters = {"ring_size": largest["largest_ring_size"], "log2_q": largest["largest_log2_q"], "mask": "session"}
+        path.write_text(json.dumps({"layers": {"only": {"parameters": parameters}}}))

@@ -152,7 +152,7 @@ TABLES = (
         "security",
         "Parameters of the encryption",
         "private_lora.publish.tables.security:security",
-        "Ring size and modulus of every encrypted run, of the layer that needs most, and how far they are from the largest "
+        "Ring sizes and largest moduli of the encrypted runs, over all their products, and how far they are from the largest "
         "modulus that leaves 128 bits of security, by classical and by quantum estimates. *mask*: fresh for every question, or "
         "one for a session.",
     ),

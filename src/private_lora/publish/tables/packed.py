@@ -27,8 +27,6 @@ COLUMNS = [
     "security_bits",
     "largest_ring_size",
     "largest_log2_q",
-    "classical_margin_bits",
-    "quantum_margin_bits",
     "largest_failure_log2",
     "final_loss",
     "last_train_loss",
@@ -71,7 +69,6 @@ def _line(data: Data, runs: pd.DataFrame, run) -> dict:
     line = dict(run) | counted
     for name in BYTES:
         line[name.replace("ciphertext_bytes", "bytes_per_row")] = counted[name] / line["remote_rows"]
-    line |= _margins(line)
     losses = series_of(rows, "train", "loss")
     line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
     reference, plain = exact_twin(runs, run), float_run(runs, run) if run["backend"] != "float" else None
@@ -91,14 +88,6 @@ def _step_time_over(data: Data, run, other) -> float:
         return np.nan
     mine, theirs = (series_of(rows_of(data.convergence, one), "train", "step_time_s").median() for one in (run, other))
     return mine / theirs
-
-
-def _margins(line: dict) -> dict:
-    """Bits between the largest log2 Q and the cap of the largest ring, under each security table; NaN without encryption."""
-    ring_size, log2_q = line["largest_ring_size"], line["largest_log2_q"]
-    from private_lora.crypto.parameters import SECURITY_CAPS  # brings numba along, which is slow to import
-
-    return {f"{name}_margin_bits": caps.get(ring_size, np.nan) - log2_q for name, caps in SECURITY_CAPS.items()}
 
 
 def exact_twin(runs: pd.DataFrame, run) -> pd.Series | None:
