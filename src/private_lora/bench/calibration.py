@@ -44,7 +44,7 @@ MOST_TOKENS, FEWEST_COLUMNS = 2048, 128
 LONG_ENOUGH_S, FEWEST_REPEATS, MOST_REPEATS = 0.3, 2, 9
 MANY_STEPS, FEW_STEPS = 6, 3  # of small blocks, of large ones
 HEAD_ROWS = 256
-DRAWN_ROWS = 4096  # of a head, whose values do not matter
+DRAWN_ROWS, HEAD_STD = 4096, 0.02  # of a head's random weights, which are repeated
 FEW, MANY = 1, 4  # blocks
 SMALL_BLOCK = 2**23  # weights of a block of which MANY are run as well as FEW, so that what is paid once stands apart
 FEW_TOKENS = 256  # a vocabulary that costs nothing
@@ -247,7 +247,8 @@ def _kept_bytes(run: Run) -> int:
 
 def _head_seconds(architecture: Architecture) -> float:
     """Of one row through the head and its loss, forward and backward, at the model's own vocabulary."""
-    weight = torch.randn(min(architecture.vocabulary, DRAWN_ROWS), architecture.hidden)
+    # As small as a model's: of large logits, most probabilities would be denormal, which processors multiply many times slower.
+    weight = HEAD_STD * torch.randn(min(architecture.vocabulary, DRAWN_ROWS), architecture.hidden)
     weight = weight.repeat(-(-architecture.vocabulary // len(weight)), 1)[: architecture.vocabulary]
     hidden = torch.randn(HEAD_ROWS, architecture.hidden, requires_grad=True)
     labels = torch.randint(architecture.vocabulary, (HEAD_ROWS,))
