@@ -54,7 +54,8 @@ def _backend(b: dict, e: dict) -> Iterator[str]:
     yield _line("hints, once", f"{of_bytes(b['hint_bytes'])}, made in {of_seconds(b['hint_time_s'])}")
     client, disk = of_bytes(b["client_memory_bytes"]), of_bytes(b["client_memory_hints_on_disk_bytes"])
     yield _line(
-        "memory", f"client {client}, or {disk} with hints on disk; this machine has {of_bytes(e['machine_memory_bytes'])}"
+        "memory, at least",
+        f"client {client}, or {disk} with hints on disk; this machine has {of_bytes(e['machine_memory_bytes'])}",
     )
     yield _line("", f"each worker {of_bytes(b['worker_memory_bytes'])}")
     parts = ("local", "quantize", "encrypt", "decrypt", "server", "network")
