@@ -345,4 +345,5 @@ def _write_sidecars(root: Path, rows: list[dict]) -> None:
         path = Path(root) / "runs" / run_id / "sidecar.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         parameters = {"ring_size": largest["largest_ring_size"], "log2_q": largest["largest_log2_q"], "mask": "session"}
-        path.write_text(json.dumps({"layers": {"only": {"parameters": parameters}}}))
+        spec = {"run_id": run_id, "stage": "packed"}
+        path.write_text(json.dumps({"spec": spec, "layers": {"only": {"parameters": parameters, "security_bits": 128}}}))

@@ -48,7 +48,7 @@ DRAWN_ROWS, HEAD_STD = 4096, 0.02  # of a head's random weights, which are repea
 FEW, MANY = 1, 4  # blocks
 SMALL_BLOCK = 2**23  # weights of a block of which MANY are run as well as FEW, so that what is paid once stands apart
 FEW_TOKENS = 256  # a vocabulary that costs nothing
-FEW_ROWS = 8
+FEW_ROWS, FEW_COLUMNS = 8, 16
 PLAINTEXT = ("plaintext_float32", "plaintext_float32_onednn", "plaintext_bf16", "plaintext_int8")
 FOUR_BIT, PREPACKED = "plaintext_int4", "plaintext_int8_prepacked"
 
@@ -80,8 +80,9 @@ def calibrate_products(run: RunSpec, plans: dict, options: dict) -> list[dict]:
 
 def _warm_up(run: RunSpec, backend, plan, generator) -> None:
     """A product that nobody records: it loads the kernels, and finds the fastest."""
-    x, weight = (generator.standard_normal(shape, dtype=np.float32) for shape in ((FEW_ROWS, plan.inputs), (plan.inputs, 16)))
-    _record_encrypted(Recorder({}), run, backend, replace(plan, outputs=16), x, weight, {})
+    shapes = (FEW_ROWS, plan.inputs), (plan.inputs, FEW_COLUMNS)
+    x, weight = (generator.standard_normal(shape, dtype=np.float32) for shape in shapes)
+    _record_encrypted(Recorder({}), run, backend, replace(plan, outputs=FEW_COLUMNS), x, weight, {})
 
 
 def _columns_of(shapes: Iterable[tuple[int, int]], tokens: int) -> dict[tuple[int, int], int]:
@@ -100,6 +101,7 @@ def _record_encrypted(recorder: Recorder, run: RunSpec, backend, plan, x, weight
     server = backend.server(plan, integers.values)
     columns = of | {"backend": backend.name, "activation_bits": q.activation_bits, "weight_bits": q.weight_bits}
     recorder.add("hint_time_s", hint_s, "s", **columns)
+    recorder.add("hint_mask_time_s", min(hint_s, _mask_seconds(backend, plan, integers.values)), "s", **columns)
     # Whole pads, so that nothing of what the first product pays for is left to those that are timed.
     first = quantize_activations(np.resize(x, (-(-len(x) // SLOTS) * SLOTS, x.shape[1])), *_quantization(q))
     dequantize_product(timed_product(client, server, first.values).y, first, integers.terms)
@@ -114,6 +116,13 @@ def _record_encrypted(recorder: Recorder, run: RunSpec, backend, plan, x, weight
         quantize_s += watch.lap()
         for metric, (value, unit) in (product.metrics | {"client_quantize_time_s": (quantize_s, "s")}).items():
             recorder.add(metric, value, unit, repeat=repeat, **columns)
+
+
+def _mask_seconds(backend, plan, weight: np.ndarray) -> float:
+    """Seconds of a hint of few columns: nearly all of it is the mask, which is as large for one column as for all."""
+    watch = Stopwatch()
+    client = backend.client(replace(plan, outputs=FEW_COLUMNS)).prepare(np.ascontiguousarray(weight[:, :FEW_COLUMNS]))
+    return backend.metrics(client.keys).get("hint_time_s", (watch.lap(), "s"))[0]
 
 
 def _repeats() -> Iterator[int]:

@@ -150,9 +150,8 @@ def _of_backend(asked: Asked, name: str, plan: ModelPlan, frame: pd.DataFrame, w
     (scheme,) = schemes_of(frame, [name])
     table, said = _real_shapes(scheme.table, wide, tokens)
     table = table.assign(**dict(zip(SIZES, _mean_bytes(plan, table), strict=True)))
-    quantize, hint_s = (
-        _sum_over(plan, frame, name, metric, wide, tokens) for metric in ("client_quantize_time_s", "hint_time_s")
-    )
+    frame = frame[frame["backend"] == name]
+    quantize, hint_s = _quantize_seconds(plan, frame, wide, tokens), _hint_seconds(plan, frame, wide)
     local = replace(own, quantize_s=quantize)
     work, columns = step_work(architecture, scheme, Shapes(table, said), tokens, JOINT, local)
     up, down = (sum(p.times * p.message_bytes[way] for p in plan.products) for way in (0, 1))
@@ -212,15 +211,29 @@ def _mean_bytes(plan: ModelPlan, table: pd.DataFrame) -> tuple[list[float], list
     return found[0], found[1]
 
 
-def _sum_over(plan: ModelPlan, frame: pd.DataFrame, backend: str, metric: str, wide: dict, tokens: int) -> float:
-    """Seconds of an operation that every product goes through in a step (quantization), or once (hints)."""
-    rows = frame[(frame["backend"] == backend) & (frame["metric"] == metric)]
-    seconds, once = {}, metric == "hint_time_s"
-    for (inputs, outputs, measured), group in rows.groupby(["inputs", "outputs", "tokens"]):
+def _quantize_seconds(plan: ModelPlan, frame: pd.DataFrame, wide: dict, tokens: int) -> float:
+    """Of a step: what every product's rows take, in proportion to inputs and outputs."""
+    seconds = {}
+    for (inputs, outputs, measured), rows in _measured(frame, "client_quantize_time_s", "inputs", "outputs", "tokens"):
         for real in wide[inputs, outputs]:
-            share = real / outputs if once else (inputs + real) / (inputs + outputs) * tokens / measured
-            seconds[inputs, real] = group["value"].median() * share
-    return sum((p.held if once else p.times) * seconds[p.shape] for p in plan.products)
+            seconds[inputs, real] = rows.median() * (inputs + real) / (inputs + outputs) * tokens / measured
+    return sum(p.times * seconds[p.shape] for p in plan.products)
+
+
+def _hint_seconds(plan: ModelPlan, frame: pd.DataFrame, wide: dict) -> float:
+    """Of all hints, once: a mask that is as large for any number of columns, and a product in proportion to them."""
+    masks = {shape: rows.median() for shape, rows in _measured(frame, "hint_mask_time_s", "inputs", "outputs")}
+    seconds = {}
+    for (inputs, outputs), rows in _measured(frame, "hint_time_s", "inputs", "outputs"):
+        mask = masks[inputs, outputs]
+        for real in wide[inputs, outputs]:
+            seconds[inputs, real] = mask + (rows.median() - mask) * real / outputs
+    return sum(p.held * seconds[p.shape] for p in plan.products)
+
+
+def _measured(frame: pd.DataFrame, metric: str, *by: str):
+    """Values of a metric, by columns."""
+    return frame[frame["metric"] == metric].groupby(list(by))["value"]
 
 
 def _parameters(plan: ModelPlan) -> list[dict]:

@@ -114,7 +114,7 @@ def test_it_is_in_a_table_of_ours_and_in_its_own(study):
 def test_it_is_in_figures(study):
     drawn = {row["run_ids"]: row["series"] for row in study.rows("figures/final_loss_vs_bits.csv") if row["run_ids"]}
     assert drawn.pop(OURS) == "Clip-SC, integer, truncated"
-    assert sorted(drawn.values()) == ["Clip-SC", "float"]
+    assert list(drawn.values()) == ["Clip-SC"]  # float is the line that the gaps are from
     assert any("Clip-SC" in row["panel"] for row in study.rows("figures/loss_curves.csv"))
     for name in ("final_loss_vs_bits", "loss_curves"):
         assert (study.directory / f"results/own/figures/{name}.png").stat().st_size > 10_000
