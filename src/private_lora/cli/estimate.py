@@ -71,7 +71,7 @@ def _estimate(args) -> int:
         with atomic_path(args.json) as temporary:
             temporary.write_text(text + "\n")
     if args.format == "text":
-        from private_lora.cli.estimate_text import text_of
+        from private_lora.costs.estimate_text import text_of
 
         text = text_of(found)
     print(text)

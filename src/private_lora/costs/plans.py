@@ -23,7 +23,7 @@ from private_lora.specs.quantization import Quantization
 ALL_PLANNED, WHOLE_BLOCK = 2**27, 2**26
 # Entries of a random matrix that stands for one of a larger block.
 DRAWN = 2**24
-REAL, RANDOM = "the model's own", "random, in its place"
+REAL, RANDOM = "the model's own", "random"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ too.
 - `table("knowledge", {"backend": "backend", "a step": ("step_time_s_median", ".2f s")}, model="smollm2")`: a Markdown table.
 - `chosen(2048)`: a value by which a cell of this page was chosen, such as the tokens of a step.
 - `figure("knowledge", "what it shows, for who cannot see it")`: the image, which is copied to `docs/images`.
-- `spec(row, "data_options.people")`: a setting of the recorded run whose row it is.
+- `spec(row, "data_options.people")`: a setting of the recorded run whose row it is. `estimate(row)`: what was estimated of it.
 - `config("training.steps")`, `config("...", file="config/studies/real_llm.yaml")`: what a configuration has.
 - `code("crypto.parameters:NAME")`: a constant of the code.
 - `reference("value", metric="step_time_s", configuration="...")`: a published value, of `resources/reference`.

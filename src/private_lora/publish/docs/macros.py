@@ -11,6 +11,7 @@ import yaml
 from private_lora.core.errors import UserError
 from private_lora.core.names import load_object
 from private_lora.core.paths import RESOURCES, ROOT
+from private_lora.costs.estimate_text import text_of
 from private_lora.publish.docs.formats import Sourced, shown, unit_of
 from private_lora.publish.docs.prose import has_number
 from private_lora.publish.docs.sources import Sources
@@ -35,7 +36,7 @@ class Macros:
 
     def functions(self) -> dict:
         """By the names that templates use."""
-        names = ("cell", "rows", "table", "chosen", "figure", "spec", "config", "code", "reference", "stated")
+        names = ("cell", "rows", "table", "chosen", "figure", "spec", "estimate", "config", "code", "reference", "stated")
         return {name: getattr(self, name) for name in names}
 
     def rows(self, table: str, **where) -> list[Row]:
@@ -80,7 +81,12 @@ class Macros:
     def spec(self, row: Row, path: str, show: str = "") -> Sourced:
         """A setting of the recorded run whose row it is, as `config` has those of configurations."""
         self.cells[row, "run_ids"] = None
-        return _plain(_at(self._sources.spec(row), path, f"the spec of table {row.table}, row {row.number},"), show)
+        return _plain(_at(self._sources.sidecar(row)["spec"], path, f"the spec of table {row.table}, row {row.number},"), show)
+
+    def estimate(self, row: Row) -> Sourced:
+        """What `private-lora estimate` said before the recorded run whose row it is, as it prints it."""
+        self.cells[row, "run_ids"] = None
+        return Sourced(text_of(self._sources.sidecar(row)["estimate"]))
 
     def config(self, path: str, show: str = "", file: str = DEFAULT_CONFIG) -> Sourced:
         """A value of a configuration, by keys and numbers of list entries with dots between them."""

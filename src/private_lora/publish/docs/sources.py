@@ -30,12 +30,12 @@ class Sources:
         head = ["| tables | records | machine | commit | date |", "|---|---|---|---|---|"] if lines else []
         return "\n".join([f"## {HEADING}", "", *head, *lines, *_published(published)]).strip() + "\n"
 
-    def spec(self, row: Row) -> dict:
-        """The spec of the run whose row it is, which is the first of the runs behind it; UserError if there is no sidecar."""
+    def sidecar(self, row: Row) -> dict:
+        """Of the run whose row it is, which is the first of the runs behind it; UserError if there is none."""
         found = self._of(row.run_ids[0], row.values.get("machine")) if row.run_ids else []
         if not found:
             raise UserError(f"no sidecar says what table {row.table}, row {row.number}, ran")
-        return found[0][1]["spec"]
+        return found[0][1]
 
     def _lines(self, rows: Iterable[Row]) -> list[tuple[str, ...]]:
         """One for each machine and commit of a directory of records, with the tables whose cells came from there."""

@@ -23,13 +23,17 @@ def _head(e: dict) -> Iterator[str]:
     shape = f"{run['batch_size']} x {run['sequence_length']} tokens a step, {run['steps']} steps, LoRA rank {run['lora_rank']}"
     yield f"{e['model']}: {shape}{', activations recomputed' if run['recompute'] else ''}, {e['bits'][0]}-bit integers"
     yield f"  {weights['all'] / 1e6:,.1f} M weights, of which workers hold {weights['remote'] / 1e6:,.1f} M"
-    network = e["network"]
-    latency = f"{1000 * network['latency_s']:g} ms there and back"
-    yield f"  network: {of_bits(network['bandwidth_bits_per_s'])}, {latency}; {_workers(e)}"
+    yield f"  {_network(e['network'])}; {_workers(e)}"
     yield f"  measured on this machine in {e['calibration_time_s']:.1f} s: {e['machine']}"
     if (e["others_cpu_share"] or 0.0) > DISTURBED_SHARE:
         share = f"{100 * e['others_cpu_share']:.0f} %"
         yield f"  other programs took {share} of its CPU time meanwhile, so seconds are too many: run it again when it is quiet"
+
+
+def _network(network: dict | None) -> str:
+    if network is None:
+        return "no network: client and worker in one process"
+    return f"network: {of_bits(network['bandwidth_bits_per_s'])}, {1000 * network['latency_s']:g} ms there and back"
 
 
 def _workers(e: dict) -> str:
@@ -62,7 +66,7 @@ def _backend(b: dict, e: dict) -> Iterator[str]:
     seconds = ", ".join(f"{name} {of_seconds(step[f'{name}_time_s'])}" for name in parts)
     yield _line("a step", f"{of_seconds(step['step_time_s'])}: {seconds} ({b['basis']})")
     yield _line("", f"without a network {of_seconds(b['step_in_process']['step_time_s'])}")
-    yield _line("in all", f"{of_seconds(b['total_time_s'])}, {_money(b['total_money'], e)}")
+    yield _line("in all", of_seconds(b["total_time_s"]) + _money(b["total_money"], e))
     if b["formula"]:
         yield _line("extrapolated", b["formula"])
     yield _line("does it pay?", b["verdict"]["said"])
@@ -74,9 +78,7 @@ def _plain(e: dict) -> Iterator[str]:
     for line in e["plain"]:
         fits = "fits" if line["fits"] else "DOES NOT FIT"
         seconds = f"a step {of_seconds(line['step_time_s'])}, in all {of_seconds(line['total_time_s'])}"
-        yield _line(
-            line["type"], f"{seconds}, {_money(line['total_money'], e)}; memory {of_bytes(line['memory_bytes'])}, {fits}"
-        )
+        yield _line(line["type"], f"{seconds}{_money(line['total_money'], e)}; memory {of_bytes(line['memory_bytes'])}, {fits}")
     yield "What encryption buys is that the base model's products run on machines that must not see the text; nothing else."
 
 
@@ -103,4 +105,4 @@ def _line(name: str, text: str) -> str:
 
 
 def _money(amount: float, e: dict) -> str:
-    return f"{amount:.3g} {e['prices']['currency']}"
+    return f", {amount:.3g} {e['prices']['currency']}" if amount else ""
