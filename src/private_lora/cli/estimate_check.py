@@ -13,14 +13,14 @@ from private_lora.core.errors import UserError
 from private_lora.specs.estimate import EstimateSpec
 
 NO_PRICES = {"currency": "", "worker_per_hour": 0.0, "client_per_hour": 0.0, "traffic_per_gb": 0.0, "note": "none"}
-# Recorded metric -> where it stands in the estimate of a backend, unit, and what says how it came about.
+# Recorded metric -> where it stands in the estimate of a backend, and its unit.
 ESTIMATED = {
-    "estimated_step_time_s": (("step_in_process", "step_time_s"), "s", "basis"),
-    "estimated_upload_bytes_per_token": (("step_in_process", "upload_bytes_per_token"), "B", "bytes_basis"),
-    "estimated_download_bytes_per_token": (("step_in_process", "download_bytes_per_token"), "B", "bytes_basis"),
-    "estimated_hint_bytes": (("hint_bytes",), "B", "bytes_basis"),
-    "estimated_hint_time_s": (("hint_time_s",), "s", "basis"),
-    "estimated_peak_memory_bytes": (("memory_in_process_bytes",), "B", "basis"),
+    "estimated_step_time_s": (("step_in_process", "step_time_s"), "s"),
+    "estimated_upload_bytes_per_token": (("step_in_process", "upload_bytes_per_token"), "B"),
+    "estimated_download_bytes_per_token": (("step_in_process", "download_bytes_per_token"), "B"),
+    "estimated_hint_bytes": (("hint_bytes",), "B"),
+    "estimated_hint_time_s": (("hint_time_s",), "s"),
+    "estimated_peak_memory_bytes": (("memory_in_process_bytes",), "B"),
 }
 
 
@@ -44,7 +44,7 @@ def check_estimate(spec: EstimateSpec, out: Path) -> None:
     }
     recorder = Recorder(common | {"basis": "extrapolated"})
     (backend,) = found["backends"]
-    for metric, (path, unit, _) in ESTIMATED.items():
+    for metric, (path, unit) in ESTIMATED.items():
         value = backend
         for key in path:
             value = value[key]
