@@ -185,8 +185,10 @@ def read_matrix(data: bytes, rows: int, columns: int, bits: int) -> np.ndarray:
 
 def open_answer(data: bytes, question_id: bytes, secrets, rows: int, columns: int, p: Parameters, hint=None) -> np.ndarray:
     """x W (T x columns) from an answer's bytes. hint: A W modulo Q (N x columns), under a session's masks."""
-    sent = (p.upload_bits, p.body_bits) if hint is not None else (p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits, p.body_bits)
-    expected = SESSION_ANSWER if hint is not None else ANSWER, rows, columns, *sent
+    if hint is not None:
+        expected = SESSION_ANSWER, rows, columns, p.upload_bits, p.body_bits
+    else:
+        expected = ANSWER, rows, columns, p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits, p.body_bits
     found_id, numbers, payload = unpack(bytes(data), len(expected))
     if (found_id, numbers) != (question_id, expected):
         raise ValueError(f"an answer to another question: {numbers} where {expected} was asked for")
