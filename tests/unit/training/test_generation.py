@@ -62,6 +62,26 @@ def test_packed_writes_the_tokens_of_integer_in_process_and_through_a_worker(how
         assert writer.session.counters.round_trips == writer.session.counters.encrypted_products
 
 
+@pytest.mark.parametrize("mask", ["session", "fresh"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_greedy_tokens_of_packed_are_those_of_integer_at_ties_too(mask, bits):
+    """Every token has a twin of the same logit, so that each choice is between two that are equal."""
+    written, chosen = [], []
+    for backend, options in (("integer", {}), ("packed", {"mask": mask})):
+        fields = {"activation_bits": bits, "weight_bits": bits, "max_new_tokens": 8}
+        writer, seen = prepare_writer(spec_of(backend, backend_options=options, **fields)), []
+        head = writer.model.get_output_embeddings()
+        with torch.no_grad():
+            head.weight[1::2] = head.weight[::2]
+        head.register_forward_hook(lambda _, __, logits, seen=seen: seen.append(logits[0, -1].clone()))
+        written.append(write(writer))
+        chosen.append(torch.stack(seen))
+    assert written[0] == written[1] and len(written[0]) > 1
+    assert torch.equal(*chosen)
+    largest = chosen[0].topk(2).values
+    assert torch.equal(largest[:, 0], largest[:, 1])
+
+
 def test_questions_cut_by_rows_give_the_same_tokens(forward_worker):
     with place_of([address_of(forward_worker)], rows=3) as place:
         assert text_of(spec_of("packed"), place) == text_of(spec_of())
