@@ -145,13 +145,13 @@ def product(worker: Worker, name: str, weight: np.ndarray, x: np.ndarray) -> np.
     p, rows, question_id = check_plan(plan, weight), len(x), system.token_bytes(16)
     key, secrets = system.token_bytes(32), draw_secrets(len(x), p)
     a = scheme.mask(key, len(weight), p)
-    residues = scheme.encrypt(x, scheme.times_secrets(a, secrets, rows, p), draw_errors(x.shape), p)
+    residues = scheme.encrypt(p.delta * x, scheme.times_secrets(a, secrets, rows, p), draw_errors(x.shape), p)
     if plan["parameters"]["mask"] == "session":
         question, hint = scheme.session_question(question_id, residues, p), scheme.hint(a, weight, p)
     else:
-        question, hint = scheme.fresh_question(question_id, key, residues, p), None
+        question, hint = scheme.fresh_question(question_id, key, residues, len(weight), p), None
     answer = worker.multiply(name, question, rows)
-    return scheme.open_answer(answer, question_id, secrets, rows, weight.shape[1], p, hint)
+    return scheme.open_answer(answer, question_id, secrets, [p.delta] * rows, weight.shape[1], p, hint)
 
 
 def main(address: str, path: str, layer: str, rows: int = 3) -> None:

@@ -98,17 +98,24 @@ def rounded(values: np.ndarray, bits: int) -> np.ndarray:
     return quotients + up.astype(object)
 
 
-def encrypt(x: np.ndarray, masked: np.ndarray, errors: np.ndarray, p: Parameters) -> np.ndarray:
-    """Signed residues of `upload_bits` bits, T x K, from A s, errors and messages, all T x K."""
-    body = rounded(masked + errors.astype(object) + p.delta * x.astype(object), p.dropped_bits)
+def encrypt(message: np.ndarray, masked: np.ndarray, errors: np.ndarray, p: Parameters) -> np.ndarray:
+    """Signed residues of `upload_bits` bits, T x K, from scaled messages, A s and errors, all T x K integers."""
+    errors = errors.astype(object)
+    if p.slots < p.ring_size and p.delta:  # a pad, rounded before the message is added: an error's parity decides halves
+        half = 2**p.dropped_bits >> 1
+        body = (masked + errors + half - (errors & min(half, 1)) >> p.dropped_bits) + (message.astype(object) >> p.dropped_bits)
+    else:
+        body = rounded(masked + errors + message.astype(object), p.dropped_bits)
     return (body + 2 ** (p.upload_bits - 1)) % 2**p.upload_bits - 2 ** (p.upload_bits - 1)
 
 
-def decrypt(body: np.ndarray, mask_part: np.ndarray, mask_bits: int, p: Parameters) -> np.ndarray:
-    """x W (T x D) from an answer's body and the mask's part of it, (A W) s modulo 2^mask_bits."""
+def decrypt(body: np.ndarray, mask_part: np.ndarray, mask_bits: int, scales: list, p: Parameters) -> np.ndarray:
+    """x W (T x D) from an answer's body and the mask's part of it, (A W) s modulo 2^mask_bits; scales: of each row."""
     phase = (body << (p.log2_q - p.body_bits)) - (mask_part << (p.log2_q - mask_bits))
     centred = (phase + 2 ** (p.log2_q - 1)) % 2**p.log2_q - 2 ** (p.log2_q - 1)
-    return np.array([[round(Fraction(int(value), p.delta)) for value in row] for row in centred], np.int64)
+    return np.array(
+        [[round(int(v) / Fraction(scale)) for v in row] for row, scale in zip(centred, scales, strict=True)], np.int64
+    )
 
 
 def pack(numbers: tuple[int, ...], question_id: bytes, payload: bytes) -> bytes:
@@ -139,10 +146,10 @@ def signed_bytes(residues: np.ndarray, planes: int) -> np.ndarray:
     return np.array(digits).astype(np.int8)
 
 
-def fresh_question(question_id: bytes, mask_key: bytes, residues: np.ndarray, p: Parameters) -> bytes:
-    """Message bytes; columns that fill up the last tile are zero."""
-    rows, columns = residues.shape
-    padded = np.concatenate([residues, np.zeros((rows, -columns % LANES), object)], axis=1)
+def fresh_question(question_id: bytes, mask_key: bytes, residues: np.ndarray, columns: int, p: Parameters) -> bytes:
+    """Message bytes; columns that fill up the last tile are zero where `residues` has none."""
+    rows, width = residues.shape
+    padded = np.concatenate([residues, np.zeros((rows, -width % LANES), object)], axis=1)
     digits = signed_bytes(padded, -(-p.upload_bits // 8))
     tiles = digits.reshape(len(digits), rows, -1, LANES).transpose(2, 0, 1, 3)
     numbers = QUESTION, rows, columns, p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits, p.body_bits
@@ -167,6 +174,22 @@ def matrix_bytes(rows: int, columns: int, bits: int) -> int:
     return -(-columns // LANES) * sum(-(-rows * field // 8) for field in fields(bits)) * LANES
 
 
+def write_matrix(values: np.ndarray, bits: int) -> bytes:
+    """Tiles of unsigned values of `bits` bits; rows and columns that are not there are zero."""
+    rows, columns = values.shape
+    padded = np.zeros((-(-rows // 8) * 8, -(-columns // LANES) * LANES), object)
+    padded[:rows, :columns] = values
+    out = b""
+    for tile in range(0, padded.shape[1], LANES):
+        done = 0
+        for field in fields(bits):
+            share = 8 // field
+            parts = ((padded[:, tile : tile + LANES] >> done) & (2**field - 1)).reshape(-1, share, LANES)
+            lines = sum(parts[:, k] << (field * k) for k in range(share))[: -(-rows // share)]
+            out, done = out + lines.astype(np.uint8).tobytes(), done + field
+    return out
+
+
 def read_matrix(data: bytes, rows: int, columns: int, bits: int) -> np.ndarray:
     """Unsigned values of `bits` bits, rows x columns, from their tiles."""
     tiles = np.frombuffer(data, np.uint8).reshape(-(-columns // LANES), -1)
@@ -183,18 +206,17 @@ def read_matrix(data: bytes, rows: int, columns: int, bits: int) -> np.ndarray:
     return out.transpose(1, 0, 2).reshape(rows, -1)[:, :columns]
 
 
-def open_answer(data: bytes, question_id: bytes, secrets, rows: int, columns: int, p: Parameters, hint=None) -> np.ndarray:
-    """x W (T x columns) from an answer's bytes. hint: A W modulo Q (N x columns), under a session's masks."""
-    if hint is not None:
-        expected = SESSION_ANSWER, rows, columns, p.upload_bits, p.body_bits
-    else:
-        expected = ANSWER, rows, columns, p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits, p.body_bits
+def open_answer(data: bytes, question_id: bytes, secrets, scales: list, columns: int, p: Parameters, hint=None) -> np.ndarray:
+    """x W (T x columns) from an answer's bytes. scales: of T rows. hint: A W modulo Q (N x columns), under a session's masks."""
+    rows, session = len(scales), hint is not None
+    sent = (p.upload_bits,) if session else (p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits)
+    expected = SESSION_ANSWER if session else ANSWER, rows, columns, *sent, p.body_bits
     found_id, numbers, payload = unpack(bytes(data), len(expected))
     if (found_id, numbers) != (question_id, expected):
         raise ValueError(f"an answer to another question: {numbers} where {expected} was asked for")
-    cut = 0 if hint is not None else matrix_bytes(p.ring_size, columns, p.mask_bits)
+    cut = 0 if session else matrix_bytes(p.ring_size, columns, p.mask_bits)
     body = read_matrix(payload[cut:], rows, columns, p.body_bits)
-    if hint is not None:
-        return decrypt(body, times_secrets(hint, secrets, rows, p), p.log2_q, p)
-    short = read_matrix(payload[:cut], p.ring_size, columns, p.mask_bits)
-    return decrypt(body, times_secrets(short, secrets, rows, p) % 2**p.mask_bits, p.mask_bits, p)
+    bits, mask_part = (
+        (p.log2_q, hint) if session else (p.mask_bits, read_matrix(payload[:cut], p.ring_size, columns, p.mask_bits))
+    )
+    return decrypt(body, times_secrets(mask_part, secrets, rows, p) % 2**bits, bits, scales, p)

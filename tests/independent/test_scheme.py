@@ -69,7 +69,9 @@ def test_the_page_s_scheme_opens_what_the_package_encrypted(mask, bits, rows, in
     key = parties.client._mask_key if mask == "session" else payload[:32]
     hint = scheme.hint(scheme.mask(key, inputs, parties.p), parties.digits, parties.p) if mask == "session" else None
     answer = parties.answered(question)
-    y = scheme.open_answer(answer, question_id, drawn[0].astype(object), rows, parties.digits.shape[1], parties.p, hint)
+    y = scheme.open_answer(
+        answer, question_id, drawn[0].astype(object), [parties.p.delta] * rows, parties.digits.shape[1], parties.p, hint
+    )
     np.testing.assert_array_equal(parties.joined(y, x), x @ parties.weight)
 
 
@@ -81,15 +83,15 @@ def test_the_package_s_worker_multiplies_what_the_page_s_scheme_encrypted(mask, 
     key, question_id = bytes(range(32)), bytes(range(16))
     a = scheme.mask(key, inputs, p)
     errors = np.rint(random.normal(0, 3.2, x.shape)).astype(int)
-    residues = scheme.encrypt(x, scheme.times_secrets(a, secrets, rows, p), errors, p)
+    residues = scheme.encrypt(p.delta * x, scheme.times_secrets(a, secrets, rows, p), errors, p)
     if mask == "session":
         question, hint = scheme.session_question(question_id, residues, p), scheme.hint(a, parties.digits, p)
     else:
-        question, hint = scheme.fresh_question(question_id, key, residues, p), None
+        question, hint = scheme.fresh_question(question_id, key, residues, inputs, p), None
     parsed = parties.backend.ciphertext_from_bytes(question)
     assert parsed.to_bytes() == question
     answer = parties.server.matmul(parsed).to_bytes()
-    y = scheme.open_answer(answer, question_id, secrets, rows, parties.digits.shape[1], p, hint)
+    y = scheme.open_answer(answer, question_id, secrets, [p.delta] * rows, parties.digits.shape[1], p, hint)
     np.testing.assert_array_equal(parties.joined(y, x), x @ parties.weight)
 
 
@@ -109,4 +111,4 @@ def test_an_answer_to_another_question_or_a_damaged_one_is_refused():
     data = scheme.pack((scheme.SESSION_ANSWER, 1, 1, 20, 20), bytes(16), bytes(scheme.matrix_bytes(1, 1, 20)))
     for answer, question_id in ((data, b"x" * 16), (data[:-1] + b"x", bytes(16)), (data[:-1], bytes(16))):
         with pytest.raises(ValueError):
-            scheme.open_answer(answer, question_id, np.zeros((1, 1024), object), 1, 1, p, np.zeros((1024, 1), object))
+            scheme.open_answer(answer, question_id, np.zeros((1, 1024), object), [4], 1, p, np.zeros((1024, 1), object))
