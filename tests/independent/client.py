@@ -19,7 +19,7 @@ import grpc
 import numpy as np
 import scheme
 
-VERSION = 1
+VERSIONS = 2, 1  # tried in this order; 1 does not know a header's `rows`, and reads over it
 # Largest log2 Q by ring size that this client accepts from a worker, whatever the plan says of its security.
 MOST_LOG2_Q = {1024: 27, 2048: 54, 4096: 109, 8192: 218}
 ERROR_STD, TAIL = 3.2, 32
@@ -66,15 +66,25 @@ def read(data: bytes) -> dict[int, list]:
 class Worker:
     """A session at a worker. products: SHA-256 of the weight and plan, by name."""
 
-    def __init__(self, address: str, version: int = VERSION):
+    def __init__(self, address: str):
         self._channel = grpc.insecure_channel(address)
-        (welcome,) = self._call("Open", [field(1, version)])
-        welcome = read(welcome)
-        assert welcome[1] == [version]
+        welcome = self._opened()
         (self._session,) = welcome[2]
         self.largest_message = welcome[5][0]
         products = [read(product) for product in welcome[4]]
         self.products = {p[1][0].decode(): (p[2][0], json.loads(p[3][0])) for p in products}
+
+    def _opened(self) -> dict[int, list]:
+        """The worker's welcome, in the newest version that it speaks."""
+        for version in VERSIONS:
+            try:
+                (welcome,) = self._call("Open", [field(1, version)])
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.FAILED_PRECONDITION:
+                    raise
+            else:
+                return read(welcome)
+        raise ValueError("the worker speaks another version of the protocol")
 
     def _call(self, method: str, requests: list[bytes]) -> list[bytes]:
         call = self._channel.stream_stream(f"/private_lora.v1.Worker/{method}")  # bytes as they are, up and down
@@ -83,7 +93,7 @@ class Worker:
     def multiply(self, product: str, question: bytes, rows: int) -> bytes:
         """The answer's bytes."""
         header = field(1, len(question)) + field(2, self._session) + field(3, system.token_bytes(16))
-        header += field(4, product.encode())
+        header += field(4, product.encode()) + field(6, rows)
         parts = [field(2, question[i : i + 2**20]) for i in range(0, len(question), 2**20)]
         first, *rest = (read(part) for part in self._call("Multiply", [field(1, header), *parts]))
         answer = b"".join(part[2][0] for part in rest)

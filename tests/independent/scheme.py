@@ -207,7 +207,7 @@ def read_matrix(data: bytes, rows: int, columns: int, bits: int) -> np.ndarray:
 
 
 def open_answer(data: bytes, question_id: bytes, secrets, scales: list, columns: int, p: Parameters, hint=None) -> np.ndarray:
-    """x W (T x columns) from an answer's bytes. scales: of T rows. hint: A W modulo Q (N x columns), under a session's masks."""
+    """x W (T x columns) from an answer's bytes. scales: of T rows. hint: A W modulo Q, N x columns, under session masks."""
     rows, session = len(scales), hint is not None
     sent = (p.upload_bits,) if session else (p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits)
     expected = SESSION_ANSWER if session else ANSWER, rows, columns, *sent, p.body_bits

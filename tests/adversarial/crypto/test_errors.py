@@ -40,7 +40,7 @@ class Sampled:
     def __init__(self, mask, monkeypatch, name="packed", zeros=False, **changed):
         client, drawn = client_of(mask, name, **changed), []
         for module in (exact, session):
-            monkeypatch.setattr(module, "fresh_secrets", lambda *a: drawn.append(np.array(rlwe.fresh_secrets(*a))) or drawn[-1])
+            monkeypatch.setattr(module, "fresh_secrets", lambda *a: drawn.append(np.array(rlwe.fresh_secrets(*a))) or drawn[-1].copy())
         p = scheme.Parameters.of_plan(vars(client.parameters) | {"mask": mask})
         rows = 2 * p.slots
         x = np.random.default_rng(2).integers(-128, 128, (rows, COLUMNS)) * (not zeros)
