@@ -98,14 +98,17 @@ def rounded(values: np.ndarray, bits: int) -> np.ndarray:
     return quotients + up.astype(object)
 
 
-def encrypt(message: np.ndarray, masked: np.ndarray, errors: np.ndarray, p: Parameters) -> np.ndarray:
-    """Signed residues of `upload_bits` bits, T x K, from scaled messages, A s and errors, all T x K integers."""
-    errors = errors.astype(object)
-    if p.slots < p.ring_size and p.delta:  # a pad, rounded before the message is added: an error's parity decides halves
+def encrypt(message: np.ndarray, masked: np.ndarray, errors: np.ndarray, p: Parameters, coins=0) -> np.ndarray:
+    """Signed residues of `upload_bits` bits, T x K, from scaled messages, A s and errors, all T x K integers.
+
+    coins: T x K bits, by which the package rounds halves of a pad, 1 for down.
+    """
+    errors, message = errors.astype(object), message.astype(object)
+    if p.slots < p.ring_size and p.delta:  # a pad, rounded before the message is added
         half = 2**p.dropped_bits >> 1
-        body = (masked + errors + half - (errors & min(half, 1)) >> p.dropped_bits) + (message.astype(object) >> p.dropped_bits)
+        body = ((masked + errors + half - coins * min(half, 1)) >> p.dropped_bits) + (message >> p.dropped_bits)
     else:
-        body = rounded(masked + errors + message.astype(object), p.dropped_bits)
+        body = rounded(masked + errors + message, p.dropped_bits)
     return (body + 2 ** (p.upload_bits - 1)) % 2**p.upload_bits - 2 ** (p.upload_bits - 1)
 
 

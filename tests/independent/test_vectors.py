@@ -50,7 +50,7 @@ class Vector:
 
 @pytest.fixture
 def errors_of(monkeypatch):
-    """Makes the package's arithmetic use a vector's errors, tile after tile; rows that a vector does not have get none."""
+    """Makes the package's arithmetic use a vector's errors and coins, tile by tile; rows that it does not have get zeros."""
 
     def use(vector):
         errors = np.array(vector.given["errors"], np.int8)
@@ -63,8 +63,13 @@ def errors_of(monkeypatch):
             padded[: len(errors)] = next(tiles)
             return padded.ravel()
 
+        def coins_of(error_seed, tile, slots):
+            coins = np.array(vector.given["coins"], np.uint32)[:, tile * scheme.LANES : (tile + 1) * scheme.LANES]
+            return np.append(coins @ (1 << np.arange(scheme.LANES, dtype=np.uint32)), np.zeros(slots - len(coins), np.uint32))
+
         for module in (rlwe, pads):
             monkeypatch.setattr(module, "gaussian_errors", errors_in_turn)
+        monkeypatch.setattr(pads, "rounding_coins", coins_of)
 
     with one_thread():
         yield use

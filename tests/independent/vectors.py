@@ -51,18 +51,20 @@ def inputs_of(kind: str) -> dict:
         "scales": SCALES if not p.delta else [float(p.delta)] * ROWS,
         "secrets": uniform("secrets", -1, 2, (1, p.ring_size)).tolist(),
         "errors": uniform("errors", -9, 10, (ROWS, padded)).tolist(),
+        "coins": uniform("coins", 0, 2, (ROWS, padded)).tolist(),
     }
 
 
 def computed(kind: str) -> tuple[dict, dict[str, bytes]]:
     """A vector: what it starts from with the plaintext that comes out, and its files by name."""
     given, p = inputs_of(kind), KINDS[kind]
-    x, weight, errors, secrets = (np.array(given[name], object) for name in ("x", "weight", "errors", "secrets"))
+    names = "x", "weight", "errors", "coins", "secrets"
+    x, weight, errors, coins, secrets = (np.array(given[name], object) for name in names)
     session, padded = p.slots < p.ring_size, errors.shape[1]
     a = scheme.mask(KEY, padded, p)
     message = np.zeros(errors.shape, object)
     message[:, :INPUTS] = np.rint(np.array(given["scales"])[:, None] * x.astype(float)).astype(np.int64)
-    residues = scheme.encrypt(message, scheme.times_secrets(a, secrets, ROWS, p), errors, p)
+    residues = scheme.encrypt(message, scheme.times_secrets(a, secrets, ROWS, p), errors, p, coins)
     whole_hint, short = scheme.hint(a[:, :INPUTS], weight, p), p.log2_q - p.mask_bits
     mask_part = scheme.rounded(whole_hint, short) % 2**p.mask_bits
     body = residues[:, :INPUTS].dot(weight) % 2**p.upload_bits

@@ -26,6 +26,8 @@ SLOTS = 512
 # Masks wider than this are multiplied in two parts: the error of the transforms stays far below 1/2, so a s is exact.
 EXACT_BITS = 42
 _LOW_PLANES = 4
+# Where a tile's coins begin in the stream of its errors, in blocks: halfway to the next tile's errors.
+_FIRST_COIN_BLOCK = BLOCKS_PER_TILE // 2
 
 
 class Pad:
@@ -89,12 +91,18 @@ def _masked_errors(mask_key, inputs, spectra, p: SessionParameters) -> tuple[np.
         for tile in range(start, stop):
             fill_mask_tiles(mask_key, p.log2_q, tile, digits)
             errors = gaussian_errors(Stream(error_seed, tile * BLOCKS_PER_TILE), slots * LANES)
+            coins = rounding_coins(error_seed, tile, slots)
             planes = digits[0].reshape(p.mask_planes, -1)
             sizes = low_planes, p.log2_q, p.pad_dropped_bits
-            _masked_errors_tile(planes, errors, spectra, *sizes, block, work, low, high, tile * LANES, *constants)
+            _masked_errors_tile(planes, errors, coins, spectra, *sizes, block, work, low, high, tile * LANES, *constants)
 
     in_ranges(fill, tiles)
     return low, high
+
+
+def rounding_coins(error_seed: bytes, tile: int, slots: int) -> np.ndarray:
+    """Fair coins that say which way halves of a tile are rounded: a word of LANES bits for each slot, 1 for down."""
+    return Stream(error_seed, tile * BLOCKS_PER_TILE + _FIRST_COIN_BLOCK).draw(slots, np.uint32)
 
 
 def _phases(hint, spectra: np.ndarray, p: SessionParameters) -> np.ndarray:
@@ -156,11 +164,13 @@ def _multiply_add(block, spectrum, is_first, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _masked_errors_tile(digits, errors, spectra, low_planes, log2_q, dropped, block, work, low, high, column, root_re, root_im):
-    """Columns column.. of `low` and `high`, from the mask's digits (planes x N LANES) and errors (slots LANES).
+def _masked_errors_tile(
+    digits, errors, coins, spectra, low_planes, log2_q, dropped, block, work, low, high, column, root_re, root_im
+):
+    """Columns column.. of `low` and `high`, from the mask's digits (planes x N LANES), errors (slots LANES) and coins (slots).
 
-    Which way a half is rounded, an error's parity says, which is independent of the sum: halves to even would make even values
-    likelier, and a message that is added to them would show its own parity.
+    Which way a half is rounded, a coin says: halves to even would make even values likelier, and a message that is added to
+    them would show its own parity. Nothing about the error may say it, or rounding were no function of A s + e alone.
     """
     secrets, rank, size = spectra.shape[0], spectra.shape[1], block.size
     for part in range(work.shape[0]):
@@ -180,7 +190,8 @@ def _masked_errors_tile(digits, errors, spectra, low_planes, log2_q, dropped, bl
             values[i] = source[i]
         reduce(work[:, start : start + source.size], 8 * low_planes, 0, log2_q, values[: source.size])
         for i in range(source.size):
-            value = (values[i] + middle - (source[i] & low_bits & 1)) >> dropped
+            coin = np.int64(coins[start // LANES + i // LANES] >> np.uint32(i % LANES))
+            value = (values[i] + middle - (coin & low_bits & 1)) >> dropped
             values[i] = (value << spare) >> spare
         for row in range(source.size // LANES):
             slot = start // LANES + row

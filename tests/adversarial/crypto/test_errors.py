@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scheme
+from answers import one_thread
 
 from private_lora.backends import load
 from private_lora.backends.packed import exact, session
@@ -40,7 +41,9 @@ class Sampled:
     def __init__(self, mask, monkeypatch, name="packed", zeros=False, **changed):
         client, drawn = client_of(mask, name, **changed), []
         for module in (exact, session):
-            monkeypatch.setattr(module, "fresh_secrets", lambda *a: drawn.append(np.array(rlwe.fresh_secrets(*a))) or drawn[-1].copy())
+            monkeypatch.setattr(
+                module, "fresh_secrets", lambda *a: drawn.append(np.array(rlwe.fresh_secrets(*a))) or drawn[-1].copy()
+            )
         p = scheme.Parameters.of_plan(vars(client.parameters) | {"mask": mask})
         rows = 2 * p.slots
         x = np.random.default_rng(2).integers(-128, 128, (rows, COLUMNS)) * (not zeros)
@@ -49,34 +52,30 @@ class Sampled:
         question = client.encrypt(x)
         key = client._mask_key if mask == "session" else question.mask_seed
         (secrets,) = drawn
-        self.p, self.by_parity = p, (mask, name) == ("session", "packed")
+        self.p = p
         self.batches = [slice(first, first + p.slots) for first in range(0, rows, p.slots)]
         self.a, self.b = scheme.mask(key, COLUMNS, p), question.residues[0].astype(object)
         masked = scheme.times_secrets(self.a, secrets.astype(object), rows, p)
         message = np.rint(scale[:, None] * x).astype(np.int64)
         noise = ((self.b << p.dropped_bits) - masked - message + 2 ** (p.log2_q - 1)) % 2**p.log2_q - 2 ** (p.log2_q - 1)
-        self.noise, self.secrets = noise.astype(np.int64), secrets
+        self.noise, self.masked, self.secrets = noise.astype(np.int64), masked, secrets
 
 
-def expected_noise(dropped: int, by_parity: bool) -> dict[int, float]:
-    """Probabilities of a discrete Gaussian error plus what rounding to multiples of 2^dropped adds to uniform values.
-
-    by_parity: halves are rounded up where the error is even and down where it is odd, as pads are; otherwise to even.
-    """
+def expected_noise(dropped: int) -> dict[int, float]:
+    """Probabilities of a discrete Gaussian error plus what rounding to multiples of 2^dropped adds to uniform values."""
     half = 2**dropped // 2
     errors = {e: np.exp(-(e**2) / (2 * ERROR_STD**2)) for e in range(-TAIL // 2, TAIL // 2 + 1)}
     total, found = sum(errors.values()), {}
     for e, weight in errors.items():
         for r in range(-half, half + 1) if dropped else [0]:
-            of_halves = float((r > 0) == (e % 2 == 0)) if by_parity else 0.5
-            share = (of_halves if dropped and abs(r) == half else 1) / 2**dropped
+            share = (0.5 if dropped and abs(r) == half else 1) / 2**dropped
             found[e + r] = found.get(e + r, 0) + weight / total * share
     return found
 
 
-def assert_noise(values: np.ndarray, dropped: int, by_parity: bool) -> None:
+def assert_noise(values: np.ndarray, dropped: int) -> None:
     """Chi-square of the noise far below what one time in 10^9 gives; cells are single values where errors alone decide."""
-    expected = expected_noise(dropped, by_parity)
+    expected = expected_noise(dropped)
     decided = [v for v in expected if not dropped or abs(v) > 2**dropped // 2 - 4]
     cells = {v: expected[v] * values.size for v in decided if expected[v] * values.size >= 10}
     counts = np.array([*(np.count_nonzero(values == v) for v in cells), 0])
@@ -100,7 +99,7 @@ def assert_hidden(sampled: Sampled) -> None:
     noise, first, second = sampled.noise, *sampled.batches[:2]
     for batch in sampled.batches:
         for tile in (slice(0, 32), slice(32, COLUMNS)):
-            assert_noise(noise[batch, tile], sampled.p.dropped_bits, sampled.by_parity)
+            assert_noise(noise[batch, tile], sampled.p.dropped_bits)
     assert_unrelated(noise[first], noise[second])
     assert_unrelated(noise[:, :1], noise[:, 32:33])
     assert_unrelated(noise[:, 1:], noise[:, :-1])
@@ -116,6 +115,21 @@ def test_every_sample_has_a_gaussian_error_of_its_own(mask, monkeypatch):
 @pytest.mark.parametrize("name", NAMES)
 def test_errors_are_there_under_the_parameters_of_a_plan(mask, name, monkeypatch):
     assert_hidden(Sampled(mask, monkeypatch, name))
+
+
+def test_which_way_a_half_is_rounded_says_nothing_of_the_error(monkeypatch):
+    """Otherwise the body were no function of A s + e, and the proof, in which that is a uniform number, would not cover it."""
+    drawn, real = [], pads.gaussian_errors
+    monkeypatch.setattr(pads, "gaussian_errors", lambda *a: drawn.append(np.array(real(*a))) or drawn[-1].copy())
+    with one_thread():
+        sampled = Sampled("session", monkeypatch, dropped_bits=2)
+    errors = np.concatenate([tile.reshape(-1, 32) for tile in drawn], axis=1)[:, :COLUMNS]
+    rounding = sampled.noise - errors
+    halves = np.abs(rounding) == 2
+    for of_error in (errors % 2 == 0, errors > 0):
+        agree = (rounding > 0)[halves] == of_error[halves]
+        assert abs(agree.mean() - 0.5) < 5 / (2 * np.sqrt(agree.size))
+    assert abs((rounding > 0)[halves].mean() - 0.5) < 5 / (2 * np.sqrt(halves.sum()))
 
 
 def spoilt(change):
