@@ -189,17 +189,15 @@ def _masked_errors_tile(
         for i in range(source.size):
             values[i] = source[i]
         reduce(work[:, start : start + source.size], 8 * low_planes, 0, log2_q, values[: source.size])
-        for i in range(source.size):
-            coin = np.int64(coins[start // LANES + i // LANES] >> np.uint32(i % LANES))
-            value = (values[i] + middle - (coin & low_bits & 1)) >> dropped
-            values[i] = (value << spare) >> spare
         for row in range(source.size // LANES):
             slot = start // LANES + row
             lows, highs = low[slot, column : column + LANES], high[slot, column : column + LANES]
-            at = values[row * LANES : (row + 1) * LANES]
+            at, word = values[row * LANES : (row + 1) * LANES], np.int64(coins[slot])
             for v in range(LANES):
-                lows[v] = at[v]
-                highs[v] = at[v] >> 32
+                value = (at[v] + middle - ((word >> v) & low_bits & 1)) >> dropped
+                value = (value << spare) >> spare
+                lows[v] = value
+                highs[v] = value >> 32
 
 
 @numba.njit(nogil=True, cache=True)
