@@ -1,4 +1,4 @@
-"""What a worker is told of a run is a function of what docs/security.md lists: the same for any two texts of the same lengths."""
+"""What a worker is told of a run is a function of what docs/security.md lists: the same for texts of the same lengths."""
 
 import pytest
 
