@@ -1,4 +1,4 @@
-"""Secrets in memory: overwritten after use, used by one process, and kept out of core dumps and swap where the system allows."""
+"""Secrets in memory: overwritten after use, used by one process, kept out of core dumps and swap where the system allows."""
 
 from __future__ import annotations
 
