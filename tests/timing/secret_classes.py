@@ -1,4 +1,4 @@
-"""Whether time depends on secrets: Welch's t between two classes of them, as dudect has it (Reparaz, Balasch, Verbauwhede 2017).
+"""Whether time depends on secrets: Welch's t between two classes, as dudect has it (Reparaz, Balasch, Verbauwhede 2017).
 
     python tests/timing/secret_classes.py [--values 1e6]
 
@@ -8,6 +8,7 @@ calls are cut off. |t| above 4.5 is a difference. Nothing else should run on the
 
 import argparse
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,33 +17,30 @@ from private_lora.crypto import sampling
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows
 from private_lora.crypto.sampling import Stream, gaussian_errors
 
-LIMIT, WARM_UP = 4.5, 20
+LIMIT, WARM_UP, POOL = 4.5, 20, 32
 PERCENTILES = (50, 70, 80, 90, 95, 99, 100)
 
 
-class Fixed:
-    """Random words that are the same number throughout, and spare words."""
+class Drawn:
+    """A stream whose numbers are drawn before the time is taken."""
 
-    def __init__(self, word):
-        self._word = word
-
-    def draw(self, count, dtype):
-        return np.full(count, self._word if dtype == np.int16 else 0, dtype)
-
-
-class Given(Fixed):
-    """Random words drawn beforehand, so that both classes cost the same but for their values."""
-
-    def __init__(self, count):
-        self._words = Stream(sampling.fresh_seed()).draw(count, np.int16)
+    def __init__(self, words):
+        self._words = words
 
     def draw(self, count, dtype):
-        return self._words.copy() if dtype == np.int16 else np.full(count, 0, dtype)
+        return self._words if dtype == np.int16 else np.zeros(count, dtype)
 
 
 def sampler(count=4096):
     """Errors that are all zero, and random ones."""
-    return count, lambda: Fixed(0), lambda: Given(count), lambda stream: gaussian_errors(stream, count)
+
+    def random():
+        return Drawn(Stream(sampling.fresh_seed()).draw(count, np.int16))
+
+    def zero():
+        return Drawn(random().draw(count, np.int16) * np.int16(0))
+
+    return count, zero, random, lambda stream: gaussian_errors(stream, count)
 
 
 def parts():
@@ -79,18 +77,22 @@ def decrypt():
         answer = server.matmul(client.encrypt(x))
         return answer, client.keys.secret.pop(answer.question_id)
 
-    pool, fixed = [asked(rows()) for _ in range(32)], [asked(rows() * np.int8(0))] * 32
-    pick = np.random.default_rng()
+    # As many of one class as of the other, so that both are as often in a cache.
+    pool, pick = [asked(rows()) for _ in range(POOL)], np.random.default_rng()
+    answer, key = asked(rows() * np.int8(0))
+    fixed = [(answer, key)] + [copied(answer, key) for _ in range(POOL - 1)]
 
     def opened(made):
         answer, key = made
         return decrypt_rows(answer.mask, answer.body, key.delta, key.secrets, client.parameters)
 
-    def copied(made):
-        answer, key = made
-        return type(answer)(answer.question_id, answer.parameters, answer.mask, answer.body), key
+    return 64 * 64, lambda: fixed[pick.integers(POOL)], lambda: pool[pick.integers(POOL)], opened
 
-    return 64 * 64, lambda: copied(fixed[pick.integers(32)]), lambda: copied(pool[pick.integers(32)]), opened
+
+def copied(answer, key):
+    """The same in memory of its own."""
+    mask, body = (replace(part, data=part.data.copy()) for part in (answer.mask, answer.body))
+    return replace(answer, mask=mask, body=body), replace(key, secrets=key.secrets.copy(), delta=key.delta.copy())
 
 
 def largest_t(count, first, second, run, values):
