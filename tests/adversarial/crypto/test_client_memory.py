@@ -22,7 +22,7 @@ MASK = 0xA5
     ("mask", "kinds", "needed"),
     [
         ("session", {"seed", "secret", "error", "spectrum", "pad", "phase"}, {"phase"}),
-        ("fresh", {"seed", "secret", "error", "spectrum"}, {"secret"}),
+        pytest.param("fresh", {"seed", "secret", "error", "spectrum"}, {"secret"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_client_keeps_only_what_an_open_question_needs_and_nothing_of_an_answered_one(mask, kinds, needed):
@@ -46,8 +46,8 @@ def remembered(process, kinds):
     if not can_be_read(process.pid):
         pytest.skip("the memory of another process cannot be read here")
     patterns = {bytes(byte ^ MASK for byte in bytes.fromhex(text)): kind for text, kind in told.items()}
-    found, searched = found_in(process.pid, patterns)
-    assert searched > 2**26
+    found, searched = found_in(process.pid, patterns, writable=True)
+    assert searched > 2**25
     return set(found.values())
 
 
