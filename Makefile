@@ -4,6 +4,7 @@
 #   make test       tests, one of each kind;  make test-all: all of them, at length
 #   make lint       style of Python and Snakemake files, and which room may import which
 #   make exactness  10^8 values of `packed` against int64, in every bit-width pair
+#   make timing     whether time depends on secrets: t-tests of sampler, encryption and decryption
 #   make docs       numbers of README and docs from the recorded results, and the site results/site
 #   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
@@ -23,7 +24,7 @@ INSTALLED := $(VENV)/.private-lora-installed
 # The configuration's own directory of results, or else the default's.
 RESULTS = $(shell sed -n 's/^results: *\([^ \#]*\).*/\1/p' $(CONFIG) config/config.yaml | head -n 1)
 
-.PHONY: install reproduce smoke test test-all exactness lint docs certs lock record
+.PHONY: install reproduce smoke test test-all exactness timing lint docs certs lock record
 
 install: $(INSTALLED)
 
@@ -59,6 +60,9 @@ test-all: install
 
 exactness: install
 	$(BIN)/python -m pytest -q tests/contract/test_exactness.py --checked-values 1e8
+
+timing: install
+	$(BIN)/python tests/timing/secret_classes.py
 
 lint: install
 	$(BIN)/ruff check .

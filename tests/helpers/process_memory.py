@@ -11,7 +11,7 @@ import numpy as np
 
 CHUNK = 2**28
 LONGEST = 4096
-_REGION = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r\S+ \S+ \S+ \d+ *(.*)")
+_REGION = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r(\S)\S+ \S+ \S+ \d+ *(.*)")
 _BASE, _TABLE_BITS = np.uint64(1099511628211), 22
 
 
@@ -23,26 +23,29 @@ def can_be_read(pid: int) -> bool:
         return False
 
 
-def found_in(pid: int, patterns: dict[bytes, str]) -> tuple[dict[bytes, str], int]:
-    """The patterns (of up to LONGEST bytes) that are somewhere in a process's memory, and how many bytes were searched."""
+def found_in(pid: int, patterns: dict[bytes, str], writable: bool = False) -> tuple[dict[bytes, str], int]:
+    """The patterns (of up to LONGEST bytes) that are somewhere in a process's memory, and how many bytes were searched.
+
+    writable: search only memory that the process may write to, where libraries and files that it reads are not.
+    """
     by_length: dict[int, list[bytes]] = {}
     for pattern in patterns:
         by_length.setdefault(len(pattern), []).append(pattern)
     finders = [_Finder(length, some) for length, some in by_length.items()]
     found, searched = {}, 0
-    for piece in _pieces(pid, CHUNK):
+    for piece in _pieces(pid, CHUNK, writable):
         memory, searched = np.frombuffer(piece, np.uint8), searched + len(piece)
         for finder in finders:
             found |= {pattern: patterns[pattern] for pattern in finder.found(memory)}
     return found, searched
 
 
-def _pieces(pid: int, size: int) -> Iterator[bytes]:
+def _pieces(pid: int, size: int, writable: bool = False) -> Iterator[bytes]:
     """Memory by region; regions larger than `size` in pieces that overlap."""
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             match = _REGION.match(line)
-            if match is None or match[3] in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
+            if match is None or (writable and match[3] != "w") or match[4] in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):
                 continue
             start, stop = int(match[1], 16), int(match[2], 16)
             for at in range(start, stop, size):
