@@ -154,6 +154,9 @@ class Backend(ABC):
         """What a sidecar should say of how this backend computes here; most have nothing to say."""
         return {}
 
+    def close(self, keys) -> None:  # noqa: B027 - most backends have no keys
+        """Wipe what the clients with these keys keep of secrets; they cannot be used any more."""
+
     def start_step(self, step: int) -> None:  # noqa: B027 - most backends have nothing to do
         """Told at the start of each training step, so that simulated randomness is a function of the step."""
 

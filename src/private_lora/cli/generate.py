@@ -9,6 +9,7 @@ from functools import partial
 from private_lora.cli import network
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
+from private_lora.core.secrets import harden_process
 from private_lora.specs.generate import GenerateSpec
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ def add_generate(parser) -> None:
 
 def _generate(args) -> int:
     spec = GenerateSpec.from_dict(given_fields(args, GenerateSpec))
+    harden_process()
     place = network.place_of(args)
     from private_lora.training.generation import Printer, asked, prepare_writer, write
 
@@ -35,6 +37,7 @@ def _generate(args) -> int:
             tokens += len(write(writer, Printer(writer.tokenizer, partial(print, end="", flush=True))))
             print()
         _tell(tokens, time.perf_counter() - start, whole.session.counters)
+        whole.session.close()
     finally:
         if place is not None:
             place.close()

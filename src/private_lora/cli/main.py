@@ -14,6 +14,7 @@ from private_lora.cli.batch import BENCH_IMPORTS, TRAINING_IMPORTS, add_specs, o
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.cli.live import add_live, check_live, listeners_of
 from private_lora.core.errors import UserError
+from private_lora.core.secrets import harden_process
 from private_lora.specs.run import RunSpec
 
 
@@ -81,6 +82,7 @@ def _finetune_one(spec, out: Path, args) -> bool:
     from private_lora.data.load import validate_data
 
     validate_data(spec.data, spec.data_options)
+    harden_process()
     listeners = listeners_of(args, spec.run_id, out)
     place = network.place_of(args)
     from private_lora.training.run import finetune

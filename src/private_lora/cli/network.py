@@ -10,6 +10,7 @@ from pathlib import Path
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
 from private_lora.cli.flags import add_fields, given_fields
 from private_lora.cli.live import add_live, check_live, listeners_of
+from private_lora.core.secrets import harden_process
 from private_lora.specs.options import HINTS_VARIABLE
 from private_lora.specs.worker import WorkerSpec
 
@@ -117,6 +118,7 @@ def _loopback(args) -> int:
     check_live(args)
 
     def run(spec: LoopbackSpec, out: Path) -> bool:
+        harden_process()
         return run_on_loopback(spec, out, args.checkpoints, listeners_of(args, spec.run_id, out))
 
     if args.runs:

@@ -10,11 +10,10 @@ estimate are those of N; a secret (r polynomials) makes a pad of SLOTS slots, wh
 
 from __future__ import annotations
 
-import os
-
 import numba
 import numpy as np
 
+from private_lora.core.secrets import OneProcess, wipe
 from private_lora.crypto.bits import CHUNK, CHUNK_ROWS, TiledBits, load_tile, tile_count
 from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.ring import LANES, ROW, forward, inverse, roots, transform
@@ -38,9 +37,13 @@ class Pad:
     """
 
     def __init__(self, mask_key: bytes, inputs: int, secrets: np.ndarray, parameters: SessionParameters):
-        self._spectra, self.taken, self._phase, self._process = _spectra(secrets), 0, None, os.getpid()
-        self.slots = len(secrets) * SLOTS
+        self.low = self.high = self._phase = None
+        self.slots, self.taken, self._process = len(secrets) * SLOTS, 0, OneProcess()
+        self._spectra = _spectra(secrets)
         self.low, self.high = _masked_errors(mask_key, inputs, self._spectra, parameters)
+
+    def __del__(self):
+        self.close()
 
     def __reduce__(self):
         raise TypeError("pads are not serialized: they stay in the client's process")
@@ -52,29 +55,39 @@ class Pad:
 
     def take(self, rows: int) -> slice:
         """The next `rows` slots, given out once; raises RuntimeError in a fork, where they would be given out again."""
-        if os.getpid() != self._process:
-            raise RuntimeError("a process was forked between two questions: pads are used once, so the fork cannot go on")
+        self._process.check()
+        if rows > self.left:
+            raise RuntimeError(f"a pad has {self.left} slots left, {rows} are asked for")
         first, self.taken = self.taken, self.taken + rows
         return slice(first, self.taken)
 
     def wipe(self, slots: slice) -> None:
-        """Forget slots whose answer was opened, or will not come."""
-        self.low[slots] = self.high[slots] = 0
+        """Forget slots whose answer was opened, or will not come; their A s + e was wiped as it was used."""
         if self._phase is not None:
-            self._phase[slots] = 0
+            wipe(self._phase[slots])
 
     def phase(self, hint, parameters: SessionParameters) -> np.ndarray:
         """(A W) s modulo Q by slot, slots x D. hint: of the same mask and weight, see `_phases`."""
         if self._phase is None:
             self._phase = _phases(hint, self._spectra, parameters)
+            wipe(self._spectra)
             self._spectra = None
         return self._phase
+
+    def close(self) -> None:
+        """Wipe everything; no slot is left. Slots that were taken have wiped their A s + e themselves."""
+        if self.low is not None and self.high is not None:
+            wipe(self.low[self.taken :], self.high[self.taken :])
+        wipe(self._spectra, self._phase)
+        self.taken = self.slots
 
 
 def _spectra(secrets: np.ndarray) -> np.ndarray:
     """Values at all roots of secrets (int8, B x N): B x r x SLOTS/2 x 2, divided by SLOTS/2 for the inverse transform."""
     count, size = secrets.shape
-    return transform(secrets.reshape(-1, SLOTS)).reshape(count, size // SLOTS, SLOTS // 2, 2) * (2.0 / SLOTS)
+    spectra = transform(secrets.reshape(-1, SLOTS)).reshape(count, size // SLOTS, SLOTS // 2, 2)
+    spectra *= 2.0 / SLOTS
+    return spectra
 
 
 def _masked_errors(mask_key, inputs, spectra, p: SessionParameters) -> tuple[np.ndarray, np.ndarray]:
@@ -88,15 +101,23 @@ def _masked_errors(mask_key, inputs, spectra, p: SessionParameters) -> tuple[np.
         digits = np.empty((1, p.mask_planes, p.ring_size, LANES), np.int8)
         work = np.empty((1 if low_planes == p.mask_planes else 2, slots * LANES))
         block = np.empty(SLOTS * LANES)
-        for tile in range(start, stop):
-            fill_mask_tiles(mask_key, p.log2_q, tile, digits)
-            errors = gaussian_errors(Stream(error_seed, tile * BLOCKS_PER_TILE), slots * LANES)
-            coins = rounding_coins(error_seed, tile, slots)
-            planes = digits[0].reshape(p.mask_planes, -1)
-            sizes = low_planes, p.log2_q, p.pad_dropped_bits
-            _masked_errors_tile(planes, errors, coins, spectra, *sizes, block, work, low, high, tile * LANES, *constants)
+        errors = None
+        try:
+            for tile in range(start, stop):
+                fill_mask_tiles(mask_key, p.log2_q, tile, digits)
+                errors = gaussian_errors(Stream(error_seed, tile * BLOCKS_PER_TILE), slots * LANES)
+                coins = rounding_coins(error_seed, tile, slots)
+                planes = digits[0].reshape(p.mask_planes, -1)
+                sizes = low_planes, p.log2_q, p.pad_dropped_bits
+                _masked_errors_tile(planes, errors, coins, spectra, *sizes, block, work, low, high, tile * LANES, *constants)
+                wipe(errors)
+        finally:
+            wipe(errors, work, block)
 
-    in_ranges(fill, tiles)
+    try:
+        in_ranges(fill, tiles)
+    finally:
+        wipe(error_seed)
     return low, high
 
 
@@ -113,9 +134,12 @@ def _phases(hint, spectra: np.ndarray, p: SessionParameters) -> np.ndarray:
 
     def fill(start: int, stop: int) -> None:
         work, block = np.empty(slots * LANES), np.empty(SLOTS * LANES)
-        for tile in range(start, stop):
-            arguments = hint.data(tile), p.ring_size, p.mask_bits, spectra, scale, block, work, phase, tile * LANES
-            _phases_tile(*arguments, *constants)
+        try:
+            for tile in range(start, stop):
+                arguments = hint.data(tile), p.ring_size, p.mask_bits, spectra, scale, block, work, phase, tile * LANES
+                _phases_tile(*arguments, *constants)
+        finally:
+            wipe(work)
 
     in_ranges(fill, tiles)
     return phase
@@ -198,6 +222,7 @@ def _masked_errors_tile(
                 value = (value << spare) >> spare
                 lows[v] = value
                 highs[v] = value >> 32
+    values[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -246,6 +271,7 @@ def _encrypt(start, stop, x, scale, low, high, dropped, kept, out):
                     target[i] = (values[i] >> shift) ^ 128
         low[row, :] = 0
         high[row, :] = 0
+    values[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -274,3 +300,4 @@ def _decrypt(start, stop, body, phase, factor, body_bits, phase_bits, rounded, o
                 else:
                     for v in range(width):
                         target[v] = source[v]
+    values[:] = 0

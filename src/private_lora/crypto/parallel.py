@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import numba
@@ -24,6 +24,9 @@ def in_ranges(kernel, count: int, *arguments, block: int = 1) -> None:
     edges = [min(count, block * (blocks * i // threads)) for i in range(threads)] + [count]
     ranges = list(itertools.pairwise(edges))
     waiting = [_pool(numba.get_num_threads()).submit(kernel, *r, *arguments) for r in ranges[1:]]
-    kernel(*ranges[0], *arguments)
+    try:
+        kernel(*ranges[0], *arguments)
+    finally:
+        wait(waiting)  # they still use the arguments, which the caller may wipe
     for task in waiting:
         task.result()

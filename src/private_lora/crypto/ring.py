@@ -17,6 +17,8 @@ from functools import cache
 import numba
 import numpy as np
 
+from private_lora.core.secrets import wipe
+
 LANES = 32
 ROW = 2 * LANES
 # Integers of this many signed bits, less log2 N, times a ternary polynomial round to the exact integers: the error of the
@@ -179,14 +181,17 @@ def multiply(block, spectrum, out):
 
 def transform(polynomials: np.ndarray) -> np.ndarray:
     """Values of polynomials (B x N, real, packed order) at all roots: B x N/2 x 2, real and imaginary parts."""
-    spectra = []
-    for start in range(0, len(polynomials), LANES):
-        part = polynomials[start : start + LANES]
-        block = np.zeros((polynomials.shape[1], LANES))
-        block[:, : len(part)] = part.T
-        forward(block.ravel(), *roots(polynomials.shape[1]))
-        spectra.append(block.reshape(-1, 2, LANES)[:, :, : len(part)].transpose(2, 0, 1))
-    return np.ascontiguousarray(np.concatenate(spectra))
+    size = polynomials.shape[1]
+    spectra, block = np.empty((len(polynomials), size // 2, 2)), np.empty((size, LANES))
+    try:
+        for start in range(0, len(polynomials), LANES):
+            part = polynomials[start : start + LANES]
+            block[:, : len(part)], block[:, len(part) :] = part.T, 0
+            forward(block.ravel(), *roots(size))
+            spectra[start : start + LANES] = block.reshape(-1, 2, LANES)[:, :, : len(part)].transpose(2, 0, 1)
+    finally:
+        wipe(block)
+    return spectra
 
 
 def packed_order(ring_size: int) -> np.ndarray:

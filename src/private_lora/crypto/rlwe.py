@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from private_lora.core.secrets import wipe
 from private_lora.crypto.bits import CHUNK, CHUNK_ROWS, TiledBits, load_tile, tile_count
 from private_lora.crypto.parallel import in_ranges
 from private_lora.crypto.parameters import PackedParameters
@@ -26,7 +27,12 @@ _GROUP = 4
 def fresh_secrets(seed: bytes, ring_size: int, rows: int) -> np.ndarray:
     """Ternary secrets (int8, B x N), one for each N rows, from the stream of `seed`."""
     stream = Stream(seed)
-    return np.stack([ternary_secret(stream, ring_size) for _ in range(-(-rows // ring_size))])
+    secrets = np.empty((-(-rows // ring_size), ring_size), np.int8)
+    for secret in secrets:
+        drawn = ternary_secret(stream, ring_size)
+        secret[:] = drawn
+        wipe(drawn)
+    return secrets
 
 
 def encrypt_rows(
@@ -47,15 +53,25 @@ def encrypt_rows(
     def tiles(start: int, stop: int) -> None:
         masks = np.empty((_GROUP, p.mask_planes, p.ring_size, LANES), np.int8)
         work = np.empty((2, 1 if low_planes == p.mask_planes else 2, p.ring_size * LANES))
-        for first in range(start, stop, _GROUP):
-            last = min(stop, first + _GROUP)
-            group = masks[: last - first]
-            fill_mask_tiles(mask_seed, p.log2_q, first, group)
-            errors = gaussian_errors(Stream(error_seed, first * BLOCKS_PER_TILE), len(group) * rows * LANES)
-            arrays = group, low_planes, spectra, errors.reshape(len(group), -1), messages[first:last], delta, p.delta > 0, work
-            _encrypt(*arrays, bodies[first:last], p.dropped_bits, p.upload_bits, *constants)
+        errors = None
+        try:
+            for first in range(start, stop, _GROUP):
+                last = min(stop, first + _GROUP)
+                group = masks[: last - first]
+                fill_mask_tiles(mask_seed, p.log2_q, first, group)
+                errors = gaussian_errors(Stream(error_seed, first * BLOCKS_PER_TILE), len(group) * rows * LANES)
+                sources = errors.reshape(len(group), -1), messages[first:last], delta, p.delta > 0
+                _encrypt(
+                    group, low_planes, spectra, *sources, work, bodies[first:last], p.dropped_bits, p.upload_bits, *constants
+                )
+                wipe(errors)
+        finally:
+            wipe(errors, work)
 
-    in_ranges(tiles, len(bodies))
+    try:
+        in_ranges(tiles, len(bodies))
+    finally:
+        wipe(spectra)
     return bodies
 
 
@@ -80,7 +96,11 @@ def decrypt_rows(
     out = np.empty((body.rows, body.columns), np.int64 if rounded else np.float64)
     scale = 2.0 ** (parameters.log2_q - parameters.mask_bits) / delta
     constants = parameters.mask_bits, parameters.body_bits, rounded, *roots(parameters.ring_size)
-    in_ranges(_decrypt, len(mask.data), mask.data, body.data, transform(secrets), scale, out, *constants)
+    spectra = transform(secrets)
+    try:
+        in_ranges(_decrypt, len(mask.data), mask.data, body.data, spectra, scale, out, *constants)
+    finally:
+        wipe(spectra)
     return out
 
 
@@ -132,6 +152,7 @@ def _encrypt_tile(digits, low_planes, spectra, errors, x, delta, uniform, work, 
             _message(errors[start:], x[start : start + chunk.size], delta[first + row :], uniform, chunk)
             reduce(products[:, row * LANES : stop * LANES], 8 * low_planes, dropped, kept, chunk)
             _store_digits(chunk, bodies, first + row)
+    values[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)
@@ -214,6 +235,9 @@ def _decrypt(start, stop, mask, body, spectra, scale, out, mask_bits, body_bits,
                 load_tile(body[tile], end - row, rows, row, body_bits, chunk)
                 _subtract(chunk, product[(row - first) * LANES :], 2.0 ** (mask_bits - body_bits), 2.0**mask_bits)
                 _store_phases(chunk, scale[row:end], rounded, out[row:end], tile * LANES)
+    masks[:] = 0
+    other[:] = 0
+    phases[:] = 0
 
 
 @numba.njit(nogil=True, cache=True)

@@ -103,6 +103,10 @@ class Session:
         material = self.products[0].client.public_material() if self.products else None
         return 0 if material is None else len(material.to_bytes())
 
+    def close(self) -> None:
+        """Wipe the client's secrets: nothing can be asked any more."""
+        self.backend.close(self.keys)
+
     def resume(self, timings: dict, noise: dict, counters: dict) -> None:
         """Count on from an interrupted run."""
         self.timings, self.noise, self.before = Timings(**timings), NoiseMeter(**noise), Counters(**counters)

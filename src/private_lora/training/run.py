@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from private_lora.core.errors import Interrupted
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.core.names import load_object
+from private_lora.core.secrets import hardening
 from private_lora.models.load import model_hash
 from private_lora.results.provenance import Start, write_sidecar
 from private_lora.specs.backends import BACKENDS
@@ -68,6 +69,8 @@ def finetune(
         reason = getattr(error, "strerror", None) or error
         raise Interrupted(f"cannot write the results to {out.parent}: {reason}; run again when that is solved") from None
     run.checkpoint.remove()
+    if run.session is not None:
+        run.session.close()
     return failure is None
 
 
@@ -199,5 +202,6 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "facts": facts,
         "place": run.session.place.report() if run.session else {},
         "backend": run.session.backend.report() if run.session else {},
+        "memory": hardening(),
         "layers": {p.name: p.plan.report() for p in products},
     }

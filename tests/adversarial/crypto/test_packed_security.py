@@ -69,8 +69,9 @@ def drawn(monkeypatch):
     secrets, draw = [], packed.fresh_secrets
 
     def fresh_secrets(*arguments):
-        secrets.append(draw(*arguments))
-        return secrets[-1]
+        drawn = draw(*arguments)
+        secrets.append(drawn.copy())  # the client wipes its own
+        return drawn
 
     for module in (packed, session):
         monkeypatch.setattr(module, "fresh_secrets", fresh_secrets)
@@ -203,7 +204,7 @@ def test_no_mask_secret_or_error_seed_occurs_twice_in_a_run(name, make_spec, tmp
     seen, original = [], packed.encrypt_rows
 
     def recorded(x, delta, mask_seed, secrets, error_seed, parameters):
-        seen.append((mask_seed, error_seed, [secret.tobytes() for secret in secrets]))
+        seen.append((mask_seed, bytes(error_seed), [secret.tobytes() for secret in secrets]))
         return original(x, delta, mask_seed, secrets, error_seed, parameters)
 
     monkeypatch.setattr(packed, "encrypt_rows", recorded)
@@ -230,8 +231,9 @@ def test_no_pair_of_mask_and_secret_and_no_error_seed_occurs_twice_in_a_session(
         make(self, mask_key, inputs, secrets, parameters)
 
     def fresh_seed():
-        seeds.append(draw())
-        return seeds[-1]
+        seed = draw()
+        seeds.append(bytes(seed))
+        return seed
 
     monkeypatch.setattr(pads.Pad, "__init__", recorded)
     monkeypatch.setattr(pads, "fresh_seed", fresh_seed)

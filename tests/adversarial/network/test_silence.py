@@ -109,8 +109,9 @@ def test_no_mask_or_secret_is_used_twice_and_only_the_same_bytes_are_sent_again(
     secrets, original, slots, take = [], packed.fresh_secrets, [], Pad.take
 
     def fresh_secrets(*arguments):
-        secrets.append(original(*arguments))
-        return secrets[-1]
+        drawn = original(*arguments)
+        secrets.append(drawn.copy())  # the client wipes its own
+        return drawn
 
     def taken(pad, count):
         slots.append((pad, take(pad, count)))

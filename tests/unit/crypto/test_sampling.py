@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from private_lora.core.secrets import wipe
 from private_lora.crypto import sampling
 from private_lora.crypto.parameters import ERROR_STD, SECURITY_CAPS, PackedParameters
 from private_lora.crypto.ring import LANES
@@ -156,78 +157,74 @@ def test_errors_follow_the_discrete_gaussian():
     assert abs(np.corrcoef(errors[:-1], errors[1:])[0, 1]) < 5 / math.sqrt(count)
 
 
-def test_the_table_is_within_its_stated_distance_of_the_discrete_gaussian():
-    edges = [0, *(int(c) for c in sampling._CUMULATIVE)]
-    edges[-1] = 2**64  # the last edge stands for one: no word is above it
-    assert len(edges) == 66
-    table = {x: mpmath.mpf(edges[i + 1] - edges[i]) / 2**64 for i, x in enumerate(range(-32, 33))}
+def spare_edges():
+    """Exact edges between spare values, in units of 2^-128."""
+    return [(int(high) << 64) + int(low) for high, low in zip(sampling._HIGH_EDGES, sampling._LOW_EDGES, strict=True)]
+
+
+def test_the_tables_are_within_their_stated_distance_of_the_discrete_gaussian():
+    slots, edges = [int(slot) for slot in sampling._SLOTS], [0, *spare_edges(), 2**128]
+    mpmath.mp.dps = 60
+    decided = [b - a - 1 for a, b in zip([-1, *slots[:-1]], slots, strict=True)]
+    spare = [mpmath.mpf(b - a) / 2**128 for a, b in zip(edges, edges[1:], strict=False)]
+    assert len(spare) == 45
+    sizes = [(len(slots) * share + (decided[v] if v < len(slots) else 0)) / 2**15 for v, share in enumerate(spare)]
+    table = {x: sizes[abs(x)] / (2 if x else 1) for x in range(-44, 45)}
 
     def distance(pmf):
         return mpmath.fsum(abs(p - table.get(x, 0)) for x, p in pmf.items()) / 2
 
-    assert distance(gaussian_pmf(ERROR_STD)) <= statistical_distance() < 2**-50
+    assert distance(gaussian_pmf(ERROR_STD)) <= statistical_distance() < 2**-128
     assert distance(gaussian_pmf("3.2")) < 2**-50  # the float nearest to 3.2 is not 3.2
 
 
-def inverted(word, edges=None):
-    """Index of the first edge above a 64-bit word, minus 32: from the exact cumulative probabilities."""
-    edges = edges or [int(c) for c in sampling._CUMULATIVE]
-    return next((i for i, edge in enumerate(edges[:-1]) if word < edge), len(edges) - 1) - 32
+def inverted(words, spares):
+    """What `_invert` fills in, and whether spare values sufficed."""
+    errors, work = np.empty(len(words), np.int8), np.empty((2, sampling._BLOCK), np.int16)
+    return errors, sampling._invert(words, spares, sampling._SLOTS, work, errors)
 
 
-def test_every_prefix_is_decided_rightly_or_left_undecided():
-    edges, first = [int(c) for c in sampling._CUMULATIVE], sampling._FIRST
-    inside = {edge >> 48 for edge in edges[:-1] if edge & (2**48 - 1)}
-    undecided = {int(i) for i in np.flatnonzero(first == sampling._UNDECIDED)}
-    assert undecided == {prefix for prefix in inside if inverted(prefix << 48) != inverted((prefix << 48) | (2**48 - 1))}
-    assert 20 <= len(undecided) <= 64
-    for prefix in range(0, 2**16, 97):
-        if prefix not in undecided:
-            assert inverted(prefix << 48) == inverted((prefix << 48) | (2**48 - 1)) == first[prefix]
+def test_every_word_gives_the_value_of_its_slot_or_the_next_spare_value():
+    words, slots = np.arange(2**16).astype(np.uint16), [int(slot) for slot in sampling._SLOTS]
+    blocks = len(words) // sampling._BLOCK
+    spares = np.arange(blocks * sampling._SPARES) % 37 + 45
+    errors, sufficient = inverted(words.view(np.int16), spares)
+    assert sufficient
+    taken = 0
+    for i, (word, error) in enumerate(zip(words, errors, strict=True)):
+        place, first = int(word) >> 1, i // sampling._BLOCK * sampling._SPARES
+        taken = 0 if i % sampling._BLOCK == 0 else taken
+        value = spares[first + taken] if place in slots else sum(slot < place for slot in slots)
+        taken += place in slots
+        assert error == (-value if word & 1 else value), i
 
 
-def test_undecided_prefixes_take_the_next_spare_word():
-    undecided = np.flatnonzero(sampling._FIRST == sampling._UNDECIDED).astype(np.uint16)
-    prefixes = np.concatenate([np.repeat(undecided, 50), [0, 2**15, 2**16 - 1]]).astype(np.uint16)
-    spare = Stream(SEED).draw(len(prefixes), np.uint64)
-    errors = np.empty(len(prefixes), np.int8)
-    used = sampling._invert(prefixes, spare, sampling._FIRST, sampling._CUMULATIVE, errors)
-    pmf = gaussian_pmf()
-    running, edges = mpmath.mpf(0), []
-    for x in range(-32, 33):
-        running += pmf[x]
-        edges.append(int(mpmath.nint(running * 2**64)))
-    needed = 0
-    for prefix, error in zip(prefixes, errors, strict=True):
-        if sampling._FIRST[prefix] == sampling._UNDECIDED:
-            word = (int(prefix) << 48) | (int(spare[needed]) >> 16)
-            needed += 1
-            assert error == inverted(word, edges)
-        else:
-            assert error == sampling._FIRST[prefix]
-    assert used == needed >= 50 * len(undecided)
+def test_spare_values_change_at_their_edges_exactly():
+    edges = spare_edges()
+    words = [min(max(0, edge + side), 2**128 - 1) for edge in edges for side in (-1, 0, 1)]
+    upper, lower = (np.array(part, np.uint64) for part in zip(*(divmod(word, 2**64) for word in words), strict=True))
+    values = np.zeros(len(words), np.int64)
+    sampling._spare_values(upper, lower, sampling._HIGH_EDGES, sampling._LOW_EDGES, values)
+    assert values.tolist() == [sum(edge <= word for edge in edges) for word in words]
+    assert len(set(values)) > 40
 
 
-@pytest.mark.parametrize("side", [-1, 0])
-def test_spare_words_decide_at_the_edges_exactly(side):
-    reached = 0
-    for i, edge in enumerate(int(c) for c in sampling._CUMULATIVE[:-1]):
-        word = edge + side
-        prefix = word >> 48
-        if sampling._FIRST[prefix] != sampling._UNDECIDED or not 0 <= word < 2**64:
-            continue
-        errors, spare = np.empty(1, np.int8), np.array([(word & (2**48 - 1)) << 16], np.uint64)
-        sampling._invert(np.array([prefix], np.uint16), spare, sampling._FIRST, sampling._CUMULATIVE, errors)
-        assert errors[0] == inverted(word), i
-        reached += 1
-    assert reached > 20
+def test_running_out_of_spare_words_is_an_error_not_a_wrong_value():
+    class Undecided:
+        def draw(self, count, dtype):
+            return np.full(count, sampling._SLOTS[3] << 1, dtype)
 
-
-def test_running_out_of_spare_words_is_an_error_not_a_wrong_value(monkeypatch):
-    monkeypatch.setattr(sampling, "_LEAST_SPARE", 1)
-    monkeypatch.setattr(sampling, "_SPARE_SHARE", 10**9)
+    assert gaussian_errors(Undecided(), sampling._SPARES).all()
     with pytest.raises(RuntimeError, match="ran out"):
-        gaussian_errors(Stream(SEED), 200_000)
+        gaussian_errors(Undecided(), sampling._SPARES + 1)
+
+
+def test_seeds_come_from_the_operating_system_into_buffers_that_can_be_wiped():
+    seeds = [fresh_seed() for _ in range(20)]
+    assert {len(seed) for seed in seeds} == {32}
+    assert len({bytes(seed) for seed in seeds}) == 20
+    wipe(seeds[0])
+    assert seeds[0] == bytearray(32)
 
 
 @pytest.mark.parametrize("count", [1, 31, 1000])

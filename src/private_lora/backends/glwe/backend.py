@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from private_lora.backends.contract import (
 )
 from private_lora.backends.glwe.layout import check_answer, check_key, check_question
 from private_lora.core.errors import UserError
+from private_lora.core.secrets import OneProcess
 
 RESULT_BITS = 27
 NOISE_STD = 19.05  # model of the bundled noise profiles; our runs measure it and print both
@@ -101,8 +102,9 @@ class GlweBackend(Backend):
 class GlweKeys:
     """A secret key and the packing key-switching key made with it. The randomness is the extension's own, OS-seeded."""
 
-    secret: object
-    public: GlwePublicMaterial
+    secret: object = field(repr=False)
+    public: GlwePublicMaterial = field(repr=False)
+    process: OneProcess = field(default_factory=OneProcess, repr=False)
 
     @classmethod
     def generate(cls, device: str) -> GlweKeys:
@@ -202,6 +204,7 @@ class GlweClient(Client):
         return self.keys.public
 
     def encrypt(self, x: np.ndarray) -> GlweCiphertext:
+        self.keys.process.check()
         check_activations(self.plan, x)
         rows = np.ascontiguousarray(x, dtype=np.int64).view(np.uint64)
         payload = self._extension.encrypt_matrix(pkey=self.keys.secret, crypto_params=self._parameters, data=rows)
@@ -215,6 +218,7 @@ class GlweClient(Client):
         return VECTOR_HEADER_BYTES + rows * -(-self.plan.outputs // self._chunk) * vector
 
     def decrypt(self, message: GlweCiphertext) -> np.ndarray:
+        self.keys.process.check()
         if not message.is_result or message.columns != self.plan.outputs:
             raise ValueError(f"this is no answer for a layer of {self.plan.outputs} outputs")
         if message.key_id != self.keys.public.key_id:

@@ -11,6 +11,7 @@ import os
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 
@@ -37,7 +38,9 @@ from private_lora.backends.packed.messages import (
 )
 from private_lora.backends.packed.session import OpenQuestion, SessionClient, SessionServer
 from private_lora.core.errors import UserError
+from private_lora.core.secrets import OneProcess, wipe
 from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
+from private_lora.crypto.pads import Pad
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
@@ -146,6 +149,10 @@ class PackedBackend(Backend):
             "secrets_under_one_mask": (keys.masks.most_used, ""),
         }
 
+    def close(self, keys: PackedKeys | None) -> None:
+        if keys is not None:
+            keys.close()
+
     def message_bytes(self, plan: Plan, rows: int) -> tuple[int, int]:
         """Bytes of a question of so many rows, and of its answer."""
         p, columns = parameters_of(plan), plan.outputs * plan.parameters["weight"]["digits"]
@@ -184,6 +191,10 @@ class OneTimeKey:
         """Of the question, and of its answer."""
         return len(self.delta)
 
+    def wipe(self) -> None:
+        """Overwrite everything: the answer was opened, or will not be."""
+        wipe(self.secrets, self.delta, self.row_sums)
+
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
 
@@ -196,10 +207,25 @@ class PackedKeys:
 
     def __init__(self, hints_in: Path | None = None):
         self.secret: dict[bytes, OneTimeKey | OpenQuestion] = {}
-        self._hints_in = hints_in
+        self._hints_in, self._process, self._closed = hints_in, OneProcess(), False
+        self.pads: WeakSet[Pad] = WeakSet()
+
+    def check_use(self) -> None:
+        """Nothing; raises RuntimeError in a fork of the process that made the keys, or when they are wiped."""
+        self._process.check()
+        if self._closed:
+            raise RuntimeError("the keys of this client are wiped: make another client")
+
+    def close(self) -> None:
+        """Wipe all open questions and pads; nothing can be encrypted or decrypted any more."""
+        self._closed = True
+        for holder in (*self.secret.values(), *self.pads):
+            holder.close() if isinstance(holder, Pad) else holder.wipe()
+        self.secret.clear()
 
     def take(self, message, kind: type, plan: Plan, parameters: PackedParameters) -> OneTimeKey | OpenQuestion:
         """What opens an answer, given out once; raises ValueError when it is no answer of ours or not for this layer."""
+        self.check_use()
         outputs = plan.outputs * plan.parameters["weight"]["digits"]
         if not isinstance(message, kind) or message.body.columns != outputs or message.parameters != parameters.sent:
             raise ValueError(f"this is no answer for a layer of {plan.outputs} outputs under the plan's parameters")
@@ -234,16 +260,24 @@ class PackedClient(Client):
         self._dtype = np.int8 if plan.activation_bits <= 8 else np.int16
 
     def encrypt(self, x: np.ndarray) -> PackedQuestion:
+        self.keys.check_use()
         check_activations(self.plan, x)
         if not len(x):
             raise ValueError("there are no rows of activations to encrypt")
         x = np.ascontiguousarray(x, dtype=self._dtype)
-        question_id, mask_seed = os.urandom(16), fresh_seed()
-        secrets = fresh_secrets(fresh_seed(), self.parameters.ring_size, len(x))
-        delta = self.scales(x)
-        bodies = encrypt_rows(x, delta, mask_seed, secrets, fresh_seed(), self.parameters)
+        question_id, mask_seed = os.urandom(16), bytes(fresh_seed())
+        seed, error_seed, delta = fresh_seed(), fresh_seed(), self.scales(x)
         row_sums = x.sum(axis=1, dtype=np.int64) if self._digits == 2 else None
-        self.keys.secret[question_id] = OneTimeKey(secrets, delta, row_sums)
+        try:
+            key = OneTimeKey(fresh_secrets(seed, self.parameters.ring_size, len(x)), delta, row_sums)
+            try:
+                bodies = encrypt_rows(x, delta, mask_seed, key.secrets, error_seed, self.parameters)
+            except BaseException:
+                key.wipe()
+                raise
+        finally:
+            wipe(seed, error_seed)
+        self.keys.secret[question_id] = key
         return PackedQuestion(question_id, mask_seed, self.plan.inputs, self.parameters.sent, bodies)
 
     def scales(self, x: np.ndarray) -> np.ndarray:
@@ -252,19 +286,27 @@ class PackedClient(Client):
 
     def decrypt(self, message: PackedAnswer) -> np.ndarray:
         key = self.keys.take(message, PackedAnswer, self.plan, self.parameters)
-        digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
-        return digits if self._digits == 1 else join_digits(digits, key.row_sums)
+        try:
+            digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
+            return digits if self._digits == 1 else join_digits(digits, key.row_sums)
+        finally:
+            key.wipe()
 
     def phases(self, message: PackedAnswer) -> np.ndarray:
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
         key = self.keys.take(message, PackedAnswer, self.plan, self.parameters)
-        return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
+        try:
+            return decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters, rounded=False)
+        finally:
+            key.wipe()
 
     def largest_answer(self, rows: int) -> int:
         return answer_bytes(rows, self.plan.outputs * self._digits, self.parameters)
 
     def forget(self, question: PackedQuestion) -> None:
-        self.keys.secret.pop(question.question_id, None)
+        key = self.keys.secret.pop(question.question_id, None)
+        if key is not None:
+            key.wipe()
 
 
 class PackedServer(Server):

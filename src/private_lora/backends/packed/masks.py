@@ -37,7 +37,7 @@ class Masks:
         self.directory, self._most = directory, most_secrets
         self._used: Counter[bytes] = Counter()
         self._granted, self._lock = 0, threading.Lock()
-        self.seed = fresh_seed() if directory is None else self._kept_seed()
+        self.seed = bytes(fresh_seed()) if directory is None else self._kept_seed()
 
     def key(self, product: bytes) -> bytes:
         """Key of the mask of a product, which `product` identifies: its weight and everything that shapes a mask."""

@@ -15,6 +15,7 @@ import numpy as np
 from private_lora.backends.contract import Client, Plan, Server, check_activations
 from private_lora.backends.packed.hints import Hint, product_identity
 from private_lora.backends.packed.messages import SessionAnswer, SessionQuestion, session_answer_bytes
+from private_lora.core.secrets import wipe
 from private_lora.crypto.kernels import fastest_kernel
 from private_lora.crypto.pads import SLOTS, Pad, decrypt_slots, encrypt_slots
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
@@ -35,6 +36,12 @@ class OpenQuestion:
     def rows(self) -> int:
         """Of the question, and of its answer."""
         return len(self.scale)
+
+    def wipe(self) -> None:
+        """Overwrite everything: the answer was opened, or will not be."""
+        for pad, taken in self.slots:
+            pad.wipe(taken)
+        wipe(self.scale, self.row_sums)
 
     def __reduce__(self):
         raise TypeError("secret keys are not serialized: they stay in the client's process")
@@ -59,6 +66,7 @@ class SessionClient(Client):
         return self
 
     def encrypt(self, x: np.ndarray) -> SessionQuestion:
+        self.keys.check_use()
         check_activations(self.plan, x)
         if not len(x):
             raise ValueError("there are no rows of activations to encrypt")
@@ -85,34 +93,42 @@ class SessionClient(Client):
         return np.full(len(x), float(self.parameters.delta))
 
     def get_ready(self, question: SessionQuestion) -> None:
+        self.keys.check_use()
         for pad, _ in self.keys.secret[question.question_id].slots:
             self._phase(pad)
 
     def decrypt(self, message: SessionAnswer) -> np.ndarray:
         key = self.keys.take(message, SessionAnswer, self.plan, self.parameters)
-        digits = self._opened(message, key, rounded=True)
-        return digits if self._digits == 1 else join_digits(digits, key.row_sums)
+        try:
+            digits = self._opened(message, key, rounded=True)
+            return digits if self._digits == 1 else join_digits(digits, key.row_sums)
+        finally:
+            key.wipe()
 
     def phases(self, message: SessionAnswer) -> np.ndarray:
         """The unrounded products with the weight's digits, float64 T x D (or T x 2D): integers plus the scheme's error."""
-        return self._opened(message, self.keys.take(message, SessionAnswer, self.plan, self.parameters), rounded=False)
+        key = self.keys.take(message, SessionAnswer, self.plan, self.parameters)
+        try:
+            return self._opened(message, key, rounded=False)
+        finally:
+            key.wipe()
 
     def _opened(self, message: SessionAnswer, key: OpenQuestion, rounded: bool) -> np.ndarray:
         parts = [self._phase(pad)[taken] for pad, taken in key.slots]
         phase = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        digits = decrypt_slots(message.body, phase, key.scale, self.parameters, rounded)
-        if len(parts) > 1:  # otherwise they were wiped as they were read
-            for pad, taken in key.slots:
-                pad.wipe(taken)
-        return digits
+        try:
+            return decrypt_slots(message.body, phase, key.scale, self.parameters, rounded)
+        finally:
+            if len(parts) > 1:
+                wipe(phase)
 
     def largest_answer(self, rows: int) -> int:
         return session_answer_bytes(rows, self.plan.outputs * self._digits, self.parameters.body_bits)
 
     def forget(self, question: SessionQuestion) -> None:
         key = self.keys.secret.pop(question.question_id, None)
-        for pad, taken in key.slots if key is not None else ():
-            pad.wipe(taken)
+        if key is not None:
+            key.wipe()
 
     def _filled(self, rows: int) -> Pad:
         """A pad with slots left; a new one has as many as the rows need."""
@@ -120,11 +136,20 @@ class SessionClient(Client):
             secrets = -(-rows // SLOTS)
             self.keys.masks.spend(self._mask_key, secrets)
             start = time.perf_counter()
-            drawn = fresh_secrets(fresh_seed(), self.parameters.ring_size, secrets * self.parameters.ring_size)
-            self._pad = Pad(self._mask_key, self.plan.inputs, drawn, self.parameters)
+            self._pad = self._made(secrets)
+            self.keys.pads.add(self._pad)
             self.offline.encrypt_s += time.perf_counter() - start
             self.offline.rows += secrets * SLOTS
         return self._pad
+
+    def _made(self, count: int) -> Pad:
+        """A pad of fresh secrets."""
+        seed, secrets, size = fresh_seed(), None, self.parameters.ring_size
+        try:
+            secrets = fresh_secrets(seed, size, count * size)
+            return Pad(self._mask_key, self.plan.inputs, secrets, self.parameters)
+        finally:
+            wipe(seed, secrets)
 
     def _phase(self, pad: Pad) -> np.ndarray:
         start = time.perf_counter()
