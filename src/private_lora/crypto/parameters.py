@@ -16,6 +16,8 @@ from functools import cache
 
 import numpy as np
 
+from private_lora.crypto.failure import PhaseError, sigmas
+
 # Largest log2 Q for 128 bits of security, dense ternary secret, error of std 3.2, by ring size N. Classical: the smaller of the
 # Homomorphic Encryption Standard (2018) and the Security Guidelines for Implementing Homomorphic Encryption (2024/463).
 # Quantum: core-SVP with a quantum sieve. "128 bits" depends on the cost model, so both are reported.
@@ -25,14 +27,16 @@ SECURITY_CAPS = {
 }
 SECURITY_BITS = 128
 ERROR_STD = 3.2
-FAILURE_LOG2 = -64
+# Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong with
+# a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
+FAILURE_LOG2 = -80
 # Residues are int64 with room for carries; no supported pair of bit-widths needs more, as weights go 8 bits at a time.
 LARGEST_LOG2_Q = 62
 MOST_DROPPED_BITS = 5
-_MOST_ERRORS = 64
 # A share of the noise budget: how much the short answer of the approximate mode may add to the variance of its error.
 SWITCH_SHARE = 0.1
-# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise.
+# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise. Up to it,
+# everything that float64 rounds is less than one unit of the last bit of a mask of this width.
 LARGEST_MASK_BITS = 47
 
 
@@ -106,12 +110,22 @@ class PackedParameters:
         """Share of the body's rounding on the way down in `noise_variance`."""
         return 4.0**self.dropped_bits * rounding_variance(self.upload_bits - self.body_bits, self.common_bits)
 
+    def phase_error(self, column_norm: float) -> PhaseError:
+        """The error of a value's phase, for a column of this L2 norm, without that of a message rounded to an integer."""
+        variance = column_norm**2 * (ERROR_STD**2 + rounding_variance(self.dropped_bits))
+        mask, body = self.log2_q - self.mask_bits, self.log2_q - self.body_bits
+        widths = (self.common_bits, mask), (self.dropped_bits + self.common_bits, body if body > self.dropped_bits else 0)
+        return PhaseError(variance, *widths, self.ring_size, self.fixed_error)
+
+    @property
+    def fixed_error(self) -> float:
+        """Most of a phase error that is not random: the one mask coefficient of `crypto.failure`, and float64."""
+        lost = self.log2_q - self.mask_bits
+        return (2.0**lost / 2 if lost else 0.0) + 2.0 ** (self.log2_q - LARGEST_MASK_BITS)
+
     def failure_log2(self, column_norm: float) -> float:
-        """log2 of the probability that one value of such a column decrypts wrongly (exact mode)."""
-        variance = self.noise_variance(column_norm) - self.body_variance
-        unit = 2.0**self.dropped_bits / self.delta
-        points = [(unit * error, p) for error, p in rounding_errors(self.upload_bits - self.body_bits, self.common_bits)]
-        return _log2_failure(math.sqrt(variance) / self.delta, points)
+        """log2 of a bound on the probability that one value of such a column decrypts wrongly (exact mode)."""
+        return self.phase_error(column_norm).failure_log2(self.delta / 2)
 
     def report(self, column_norm: float) -> dict:
         """What a table says about these parameters: sizes, noise, failure probability, both security tables, expansion."""
@@ -146,19 +160,6 @@ def rounding_variance(bits: int, common_bits: int = 0) -> float:
     variance is one and a half times that of a uniform error.
     """
     return (4.0**bits + 2 * 4.0 ** min(bits, common_bits)) / 12 if bits else 0.0
-
-
-@cache
-def rounding_errors(bits: int, common_bits: int = 0) -> list[tuple[float, float]]:
-    """The errors of `rounding_variance` and their probabilities: the halves to either side weigh most where there are few.
-
-    With fewer common bits there are more errors between the halves, so this is the worst for all columns.
-    """
-    if not bits:
-        return [(0.0, 1.0)]
-    # Of a convex function, the mean over fewer errors is larger, never smaller.
-    steps = min(2 ** (bits - min(common_bits, bits - 1)), _MOST_ERRORS)
-    return [(2.0**bits * (i / steps - 0.5), (1 if 0 < i < steps else 0.5) / steps) for i in range(steps + 1)]
 
 
 @cache
@@ -246,18 +247,3 @@ def _shortest(p: PackedParameters, fits) -> PackedParameters:
                 best, best_key = min((best, best_key), (shorter, key), key=lambda pair: pair[1])
                 break
     return best
-
-
-def sigmas(failure_log2: float) -> float:
-    """z with P(|N(0, 1)| > z) = 2^failure_log2, by bisection."""
-    low, high = 0.0, 38.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if math.log2(math.erfc(middle / math.sqrt(2))) > failure_log2 else (low, middle)
-    return high
-
-
-def _log2_failure(std: float, points: list[tuple[float, float]]) -> float:
-    """log2 P(|G + U| > 1/2), G normal with `std`, U one of some points with their probabilities, as many on either side."""
-    tail = sum(p * math.erfc((0.5 - u) / (std * math.sqrt(2))) if std else p * (u > 0.5) for u, p in points)
-    return math.log2(tail) if tail else -math.inf

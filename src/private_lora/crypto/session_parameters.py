@@ -16,6 +16,7 @@ from functools import cache
 
 import numpy as np
 
+from private_lora.crypto.failure import sigmas
 from private_lora.crypto.parameters import (
     ERROR_STD,
     LARGEST_LOG2_Q,
@@ -25,7 +26,6 @@ from private_lora.crypto.parameters import (
     PackedParameters,
     rounding_variance,
     security_caps,
-    sigmas,
     smallest_ring,
     spare_bits,
     too_large,
@@ -81,6 +81,12 @@ class SessionParameters(PackedParameters):
         hint = rounding_variance(self.log2_q - self.mask_bits, self.common_bits) * 2 * self.ring_size / 3
         phase = rounding_variance(max(0, self.log2_q - self.phase_bits))
         return np.square(column_norm) * error + hint + phase + self.body_variance
+
+    @property
+    def fixed_error(self) -> float:
+        """As of PackedParameters, and half a step of the client's own part, if that is rounded."""
+        rounded = self.phase_bits < self.mask_bits
+        return super().fixed_error + (2.0 ** (self.log2_q - self.phase_bits) / 2 if rounded else 0.0)
 
     def report(self, column_norm: float) -> dict:
         """As of PackedParameters, with what many secrets under one mask cost in the proof."""

@@ -23,4 +23,4 @@ def _number(**limits: float):
 Quantity = _number(ge=0)
 Share = _number(ge=0, le=1)
 Bandwidth = _number(ge=1)
-Log2Probability = _number(le=-1)
+FailureLog2 = _number(ge=-256, le=-64)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from private_lora.specs.fields import Log2Probability, NotNegative, Quantity
+from private_lora.specs.fields import FailureLog2, NotNegative, Quantity
 
 HINTS_VARIABLE = "PRIVATE_LORA_HINTS"
 """Environment variable: directory where `packed` keeps hints, and the seed of their masks, for the next run."""
@@ -30,8 +30,8 @@ class FloatOptions(NoOptions):
 class PackedOptions(NoOptions):
     """Of token-packed RLWE."""
 
-    failure_log2: Log2Probability = -64
-    """log2 of the largest allowed probability that a value decrypts wrongly"""
+    failure_log2: FailureLog2 = -80
+    """log2 of the largest allowed probability that a value decrypts wrongly; of 2^40 values any is wrong with 2^-40 at -80"""
     security: Literal["classical", "quantum"] = "classical"
     """table of caps on log2 Q"""
     mask: Literal["session", "fresh"] = "session"

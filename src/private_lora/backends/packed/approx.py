@@ -1,8 +1,8 @@
 """`packed_approx`: token-packed RLWE with a small modulus, and `packed_simulated`, which predicts its noise in the clear.
 
 Each token's message is scaled as far up as its own size allows, so that no product can wrap around: |x_t w_d| is at most the
-smallest of the three products of dual norms, and room is kept for the error (z standard deviations, z from the failure
-probability). The scales stay with the client.
+smallest of the three products of dual norms, and room is kept for the largest error that the failure probability allows. The
+scales stay with the client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from private_lora.backends.packed.exact import PackedBackend, PackedClient, Pack
 from private_lora.backends.packed.session import SessionClient
 from private_lora.backends.simulated import SimulatedBackend
 from private_lora.crypto.parallel import in_ranges
-from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, choose_approximate, sigmas
+from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, choose_approximate
 from private_lora.crypto.planes import weight_digits
 from private_lora.crypto.session_parameters import SessionParameters, choose_session_approximate
 
@@ -83,7 +83,8 @@ def approximate_plan(
     choose = choose_session_approximate if mask == "session" else choose_approximate
     parameters = choose(log2_q, norms.l2, security, norms.common_bits)
     error_std = float(parameters.noise_variance(norms.l2)) ** 0.5
-    room = 2.0 ** (log2_q - 1) - norms.l1 / 2 - sigmas(failure_log2) * error_std
+    # Messages are rounded to integers: at most 1/2 for each entry of the column.
+    room = 2.0 ** (log2_q - 1) - norms.l1 / 2 - parameters.phase_error(norms.l2).largest(failure_log2)
     if room < norms.l1 / 2:
         raise ValueError(f"a modulus of {log2_q} bits has no room for this layer's error: give {name} a larger log2_q")
     half, inputs = 2 ** (activation_bits - 1), len(weight)
