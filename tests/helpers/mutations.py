@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from raw_client import relabelled
+from raw_client import relabelled, rows_of
 
 from private_lora.backends.contract import pack, unpack
 from private_lora.backends.packed.messages import SessionQuestion
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import parts_of
+from private_lora.network.wire.settings import PROTOCOL_VERSION
 
 INTERESTING = (0, 1, 2, 3, 31, 63, 64, 255, 1024, 4096, 2**16, 2**31, 2**32, 2**40, 2**62, 2**63, 2**64 - 1)
 WORKER = "/private_lora.v1.Worker"
@@ -35,6 +36,7 @@ class Mutator:
     def __init__(self, questions: list[tuple[str, bytes]], seed: int, numbers: int):
         self._questions, self._seed, self._numbers = questions, seed, numbers
         self.session_id = b""
+        self._rows = {product: rows_of(data, numbers) for product, data in questions}
         self._kinds = {
             self._damaged: 25,
             self._relabelled: 20,
@@ -53,6 +55,7 @@ class Mutator:
 
     def _parts(self, r, product, data, **fields) -> list[bytes]:
         given = {"session_id": self.session_id, "request_id": r.randbytes(16), "product": product} | fields
+        given.setdefault("rows", self._rows.get(product, 1))
         return [part.SerializeToString() for part in parts_of(data, **given)]
 
     def _damaged(self, r, product, data):
@@ -73,12 +76,15 @@ class Mutator:
     def _other_header(self, r, product, data):
         """Fields of the stream's header altered."""
         fields = {}
-        for name in r.sample(("session_id", "request_id", "product"), r.choice((1, 1, 2, 3))):
+        for name in r.sample(("session_id", "request_id", "product", "rows"), r.choice((1, 1, 2, 3))):
             known = {"session_id": self.session_id, "product": product.encode()}
-            if name == "request_id":
+            if name == "rows":
+                fields[name] = self.number(r, self._rows[product])
+            elif name == "request_id":
                 fields[name] = r.randrange(KNOWN_IDS).to_bytes(r.choice((16, 16, 16, 15, 400)), "big")
             else:
                 fields[name] = r.choice((self.damaged(r, known[name]), r.randbytes(r.randrange(40)), b""))
+        fields.setdefault("rows", self._rows[product])
         if "product" in fields:
             fields["product"] = r.choice((self._questions[0][0], fields["product"].decode(errors="replace")))
         parts = self._parts(r, fields.pop("product", product), data, **fields)
@@ -116,7 +122,7 @@ class Mutator:
 
     def _other_method(self, r, product, data):
         """Handshakes, goodbyes, public material and health checks, altered or out of place."""
-        hello = messages.Hello(protocol_version=1).SerializeToString()
+        hello = messages.Hello(protocol_version=PROTOCOL_VERSION).SerializeToString()
         goodbye = messages.Goodbye(session_id=r.randbytes(16)).SerializeToString()
         question = self._parts(r, product, data)
         method = r.choice((OPEN, CLOSE, ACCEPT, MULTIPLY, "/grpc.health.v1.Health/Check"))

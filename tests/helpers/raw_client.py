@@ -73,12 +73,14 @@ class RawClient:
 
     def header(self, size: int, product: str, **fields) -> messages.Part:
         """The first part of a question."""
-        given = {"size": size, "session_id": self.session_id, "request_id": os.urandom(16), "product": product} | fields
+        given = {"size": size, "session_id": self.session_id, "request_id": os.urandom(16), "product": product, "rows": 3}
+        given |= fields
         return messages.Part(header=messages.Header(**given))
 
     def question(self, data: bytes, product: str, **fields) -> list[messages.Part]:
         """All parts of a question."""
-        given = {"session_id": self.session_id, "request_id": os.urandom(16), "product": product} | fields
+        given = {"session_id": self.session_id, "request_id": os.urandom(16), "product": product, "rows": rows_of(data)}
+        given |= fields
         return list(parts_of(data, **given))
 
     def multiply(self, parts, timeout=DEADLINE_S):
@@ -143,6 +145,12 @@ def held_and_honest(product: str) -> tuple:
         for name in ("packed", "integer")
     )
     return held, Honest(held, truth, product)
+
+
+def rows_of(data: bytes, numbers: int = 5) -> int:
+    """How many rows a question says that it has. numbers: of its header; of `glwe`'s three, rows are the first."""
+    start = 20 if numbers == 3 else 28
+    return int.from_bytes(data[start : start + 8], "little")
 
 
 def address_of(running) -> Address:

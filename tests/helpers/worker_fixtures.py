@@ -48,7 +48,7 @@ def local_worker():
     from private_lora.network.wire.security import Address
     from private_lora.network.worker import server as worker
     from private_lora.network.worker.held import Held, hold
-    from private_lora.network.worker.sessions import Limits
+    from private_lora.network.worker.limits import Limits
 
     @contextmanager
     def serve(held_or_spec, limits=None, tls=None):

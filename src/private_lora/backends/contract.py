@@ -92,6 +92,25 @@ class Offline:
         return Offline(*(getattr(self, f.name) - getattr(before, f.name) for f in fields(self)))
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a question of some rows takes of a server, at most; none of it depends on what is in the question.
+
+    question, answer: bytes of the messages. work: bytes of all else that is in memory until the answer is a message.
+    operations: multiplications and additions, in int8's.
+    """
+
+    question: int
+    answer: int
+    work: int
+    operations: int
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, altogether."""
+        return self.question + self.answer + self.work
+
+
 def integer_bits(values: np.ndarray) -> int:
     """Smallest signed bit-width that holds every value (at least 2)."""
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
@@ -216,6 +235,14 @@ class Server(ABC):
     def matmul(self, message):
         """Message with the product of the rows inside; raises ValueError when it is not for this weight."""
 
+    def cost(self, rows: int) -> Cost:
+        """What a question of so many rows takes; by default, of values in the clear."""
+        inputs, outputs = self.plan.inputs, self.plan.outputs
+        question, answer = CLEAR_HEADER_BYTES + 8 * rows * inputs, CLEAR_HEADER_BYTES + 8 * rows * outputs
+        # Copies: read, sliced, buffered, as digits of wider integers; products of digits, joined, buffered, written.
+        work = 8 * question + 6 * answer
+        return Cost(question, answer, work, 8 * rows * inputs * outputs)  # two digits on either side
+
     def accept(self, public_material) -> None:  # noqa: B027 - most backends need none
         """Keep a client's public material, beside that of others; the default has no use for any."""
 
@@ -228,6 +255,11 @@ class ClearMessage:
     """Rows in the clear, as the backends without encryption pass them; not a ciphertext and not counted as one."""
 
     values: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Of the matrix."""
+        return len(self.values) if self.values.ndim else 0
 
     def to_bytes(self) -> bytes:
         """Magic, then the array in NumPy's own format (no pickle)."""

@@ -21,6 +21,8 @@ LIMIT_FLAGS = {
     "max-clients": ("clients", 1, "sessions at one time"),
     "max-requests": ("requests", 1, "requests at one time, of all clients"),
     "max-deadline-s": ("deadline_s", 1, "longest deadline that a client may set, in seconds"),
+    "max-turn-gops": ("turn_operations", 10**9, "int8 operations of one question's rows, in billions: how long others wait"),
+    "min-rate-kb": ("bytes_per_s", 2**10, "slowest mean rate of a stream, in KiB a second"),
 }
 
 
@@ -97,8 +99,8 @@ def place_of(args):
 
 def _worker(args) -> int:
     from private_lora.network.wire.security import Address, tls_or_plaintext
+    from private_lora.network.worker.limits import Limits
     from private_lora.network.worker.server import serve
-    from private_lora.network.worker.sessions import Limits
 
     spec = WorkerSpec(**given_fields(args, WorkerSpec))
     given = {field: (getattr(args, flag.replace("-", "_")), factor) for flag, (field, factor, _) in LIMIT_FLAGS.items()}

@@ -47,6 +47,11 @@ class Int8Product:
             rows = max(-(-rows // _CUDA_MULTIPLE) * _CUDA_MULTIPLE, CUDA_ROWS)
         return 2 * planes * rows * self._weight.numel()
 
+    def work_bytes(self, planes: int, rows: int) -> int:
+        """Most bytes of memory that a product takes besides its operands; its result is a part of it."""
+        # The planes as one matrix, and in oneDNN's own order; int32 products, and their stack.
+        return planes * rows * (2 * self._weight.shape[0] + 8 * self._weight.shape[1])
+
     def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """Matrices (digits x R x D) whose sum is the product of each byte plane (int8, P x R x K) with the weight."""
         if self.device == "cpu":
@@ -72,11 +77,16 @@ class PrepackedProduct:
         self._parts = [slice(first, last) for first, last in zip([0, *cuts[:-1]], cuts, strict=True)]
         self._weights = [_prepacked(weight[part]) for part in self._parts]
         self._scale, self._zero = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int64)
-        self._size = weight.size
+        self._size, self._shape = weight.size, weight.shape
 
     def operations(self, planes: int, rows: int) -> int:
         """As of Int8Product."""
         return 2 * planes * rows * self._size
+
+    def work_bytes(self, planes: int, rows: int) -> int:
+        """As of Int8Product: the planes as one matrix, unsigned, and in oneDNN's own order; float32 products of each piece."""
+        inputs, outputs = self._shape
+        return planes * rows * (3 * inputs + 4 * (len(self._parts) + 1) * outputs)
 
     def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """As of Int8Product."""
@@ -102,6 +112,11 @@ class Float64Product:
     def operations(self, planes: int, rows: int) -> int:
         """None: nothing is multiplied as int8."""
         return 0
+
+    def work_bytes(self, planes: int, rows: int) -> int:
+        """As of Int8Product: float64 of a plane, scaled and summed up; products, and their stack."""
+        inputs, outputs = self._weight.shape
+        return rows * (32 * inputs + 16 * -(-planes // _FLOAT_PLANES) * outputs)
 
     def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """As of Int8Product, with a digit for each three planes."""

@@ -62,7 +62,7 @@ class PlaneProduct:
         """
         count, rows = planes.shape[:2]
         out = TiledBits.empty(rows, self.outputs, kept_bits)
-        height = max(GROUP, _BLOCK_ROWS // count // GROUP * GROUP)
+        height = _height(count)
         for top in range(0, rows, height):
             self._multiply(torch.from_numpy(planes[:, top : top + height]), modulus_bits - kept_bits, top, out)
         return out
@@ -71,11 +71,18 @@ class PlaneProduct:
         """The same of tiles (int8, tiles x planes x R x LANES) that hold the matrix on the left."""
         _, count, rows, _ = tiles.shape
         out = TiledBits.empty(rows, self.outputs, kept_bits)
-        height = max(GROUP, _BLOCK_ROWS // count // GROUP * GROUP)
+        height = _height(count)
         for top in range(0, rows, height):
             planes = _rows_of_planes(tiles[:, :, top : top + height])
             self._multiply(planes[:, :, : self.inputs], modulus_bits - kept_bits, top, out)
         return out
+
+    def work_bytes(self, planes: int, rows: int) -> int:
+        """Bytes of memory that a product takes besides its operands and its result, at most."""
+        rows = min(rows, _height(planes))
+        side_by_side = planes * rows * (self.inputs + LANES)
+        # A block's product is there until the next one's is.
+        return side_by_side + 2 * max(block.work_bytes(planes, rows) for block in self._blocks)
 
     def _multiply(self, planes: torch.Tensor, shift: int, top: int, out: TiledBits) -> None:
         """Store the rounded products of these rows from row `top` on."""
@@ -86,6 +93,11 @@ class PlaneProduct:
             left, width = i * _BLOCK_COLUMNS, products[0].shape[2]
             arguments = products, block.step, shift, out.bits, out.rows, top, left, width, out.data
             in_ranges(_put_together, rows, *arguments, block=GROUP)
+
+
+def _height(planes: int) -> int:
+    """Rows of each of so many planes that are multiplied at once."""
+    return max(GROUP, _BLOCK_ROWS // planes // GROUP * GROUP)
 
 
 def _rows_of_planes(tiles: np.ndarray) -> torch.Tensor:

@@ -18,7 +18,7 @@ from private_lora.network.wire.parts import LARGEST_PART
 from private_lora.network.wire.security import Address
 from private_lora.network.worker import server as workers
 from private_lora.network.worker.held import Held, HeldProduct
-from private_lora.network.worker.sessions import Limits
+from private_lora.network.worker.limits import Limits
 from private_lora.specs.worker import WorkerSpec
 
 PRODUCT = "model.layers.0.self_attn.o_proj forward"
@@ -71,18 +71,14 @@ def test_calls_that_never_send_their_message_leave_room_for_others(honest, local
 
 
 def test_sessions_are_few_and_idle_ones_give_way(honest, local_worker):
-    with local_worker(honest[0], Limits(clients=2, idle_s=0.5)) as running:
+    with local_worker(honest[0], Limits(clients=4)) as running:
         first, second, third = (RawClient(address_of(running)) for _ in range(3))
-        assert first.open() is None
-        time.sleep(0.6)
-        assert second.open() is None
-        assert third.open() is None  # the first was idle
-        code, text = first.open()
-        assert (code, "2 clients" in text) == (Code.RESOURCE_EXHAUSTED, True)
+        for client in (first, second, third):  # of one certificate, whose oldest session gives way to its third
+            assert client.open() is None
+        assert len(running.service.sessions) == 2
         _, data = honest[1].question()
         assert first.multiply(first.question(data, PRODUCT, session_id=b"\0" * 16))[0] == Code.NOT_FOUND
         assert isinstance(second.multiply(second.question(data, PRODUCT)), bytes)
-        time.sleep(0.6)
         assert honest[1].is_served(address_of(running))
         assert settled(running.service)
 
@@ -90,7 +86,7 @@ def test_sessions_are_few_and_idle_ones_give_way(honest, local_worker):
 def test_requests_at_one_time_are_limited_and_one_that_stalls_is_ended_by_its_deadline(honest, local_worker):
     held, one = honest
     x, data = one.question()
-    with local_worker(held, Limits(requests=2)) as running, RawClient(address_of(running)) as client:
+    with local_worker(held, Limits(requests=4)) as running, RawClient(address_of(running)) as client:
         assert client.open() is None
         outcome = queue.Queue()
 
@@ -100,7 +96,7 @@ def test_requests_at_one_time_are_limited_and_one_that_stalls_is_ended_by_its_de
 
         stalled = threading.Thread(target=stall)
         stalled.start()
-        assert waiting_for(running, 1, len(data))
+        assert waiting_for(running, 1, held.products[PRODUCT].server.cost(3).bytes)
         begin = time.monotonic()
         assert one.is_right(x, client.multiply(client.question(data, PRODUCT)))  # others are served meanwhile
         assert running.service.budget.requests == 1
@@ -121,17 +117,21 @@ def test_requests_at_one_time_are_limited_and_one_that_stalls_is_ended_by_its_de
 
 def test_memory_is_refused_by_what_is_announced_before_it_is_sent(honest, local_worker):
     held, one = honest
-    _, data = one.question()
-    limits = Limits(message_bytes=2**22, memory_bytes=2**22)
+    server = held.products[PRODUCT].server
+    limits = Limits(memory_bytes=2**24)
+    rows = limits.largest_rows(server)
+    size, taken = server.cost(rows).question, server.cost(rows).bytes
+    assert 2**24 / 5 < taken <= 2**24 / 4
     with local_worker(held, limits) as running, RawClient(address_of(running)) as client:
         assert client.open() is None
-        large, larger = Parts(client.header(2**22 - 100, PRODUCT)), Parts(client.header(len(data), PRODUCT))
-        call = client.stub.Multiply(large, timeout=20)
-        assert waiting_for(running, 1, 2**22 - 100)
-        code, text = client.multiply(larger)
-        assert (code, "no room for" in text) == (Code.RESOURCE_EXHAUSTED, True)
-        call.cancel()
-        for parts in (large, larger):
+        stalled = [Parts(client.header(size, PRODUCT, rows=rows)) for _ in range(3)]
+        calls = [client.stub.Multiply(parts, timeout=20) for parts in stalled[:2]]
+        assert waiting_for(running, 2, 2 * taken)  # for the answers, too, though nothing was sent
+        code, text = client.multiply(stalled[2])
+        assert (code, "leave others too few" in text) == (Code.RESOURCE_EXHAUSTED, True)
+        for call in calls:
+            call.cancel()
+        for parts in stalled:
             parts.end()
         assert settled(running.service)
         assert one.is_served(address_of(running))
@@ -159,6 +159,9 @@ class Gated:
         self.entered.set()
         assert self.gate.wait(20)
         return self._server.matmul(message)
+
+    def cost(self, rows):
+        return self._server.cost(rows)
 
     @property
     def counters(self):
@@ -194,7 +197,7 @@ def test_a_client_that_does_not_read_its_answer_is_ended_by_its_deadline(honest,
     held, one = honest
     with local_worker(held) as running, RawClient(address_of(running)) as client:
         assert client.open() is None
-        _, data = one.question(rows=2**16)
+        _, data = one.question(rows=2**15)
         call = client.stub.Multiply(iter(client.question(data, PRODUCT)), timeout=6)
         next(call)  # the header; the rest, more than gRPC holds for a client, waits at the worker
         time.sleep(0.5)

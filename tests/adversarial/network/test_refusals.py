@@ -14,7 +14,7 @@ from raw_client import RawClient, address_of, held_and_honest, relabelled, settl
 from private_lora.backends import load
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.settings import PROTOCOL_VERSION
-from private_lora.network.worker.sessions import Limits
+from private_lora.network.worker.limits import Limits
 
 PRODUCT = "model.layers.0.self_attn.o_proj forward"
 OTHER = "model.layers.0.mlp.down_proj forward"

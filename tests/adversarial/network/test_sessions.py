@@ -18,7 +18,8 @@ from private_lora.network.tools.certificates import make_certificates
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.security import Tls
 from private_lora.network.worker.held import Held, HeldProduct, hold
-from private_lora.network.worker.sessions import Limits, Refusal, Sessions
+from private_lora.network.worker.limits import Limits, Refusal
+from private_lora.network.worker.sessions import Sessions
 from private_lora.specs.worker import WorkerSpec
 
 PRODUCT = "model.layers.0.self_attn.o_proj forward"

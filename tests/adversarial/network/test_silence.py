@@ -21,8 +21,9 @@ from private_lora.network.client import connection as connection_module
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking
 from private_lora.network.client.workers import Patience
+from private_lora.network.worker.limits import Refusal
 from private_lora.network.worker.service import WorkerService
-from private_lora.network.worker.sessions import ClientSession, Refusal
+from private_lora.network.worker.sessions import ClientSession
 from private_lora.specs.worker import WorkerSpec
 
 

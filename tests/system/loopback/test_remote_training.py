@@ -18,7 +18,7 @@ from private_lora.network.tools.certificates import make_certificates
 from private_lora.network.wire.security import Address, Tls, check_plaintext, tls_or_plaintext
 from private_lora.network.worker import server as worker
 from private_lora.network.worker.held import hold
-from private_lora.network.worker.sessions import Limits
+from private_lora.network.worker.limits import Limits
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.worker import WorkerSpec
 from private_lora.training.loop import train

@@ -16,7 +16,7 @@ from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import PART_BYTES, BrokenStream, parts_of, read_data, read_header
 from private_lora.network.wire.settings import Expected, Settings, compare_products, compare_settings, plan_json
 from private_lora.network.worker.held import hold
-from private_lora.network.worker.sessions import Limits
+from private_lora.network.worker.limits import Limits
 from private_lora.specs.quantization import Quantization
 from private_lora.specs.ranges import parse_ranges
 from private_lora.specs.worker import WorkerSpec

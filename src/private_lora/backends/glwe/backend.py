@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from private_lora.backends.contract import (
+    PACK_HEADER_BYTES,
     Backend,
     Client,
+    Cost,
     Plan,
     Server,
     accumulator_bound,
@@ -25,13 +27,19 @@ from private_lora.backends.contract import (
     pack,
     unpack,
 )
-from private_lora.backends.glwe.layout import check_answer, check_key, check_question
+from private_lora.backends.glwe.layout import check_answer, check_key, check_question, question_bytes
 from private_lora.core.errors import UserError
 
 RESULT_BITS = 27
 NOISE_STD = 19.05  # model of the bundled noise profiles; our runs measure it and print both
 SECURITY_BITS = 128
 VECTOR_HEADER_BYTES = 256  # of what stands around the values of a ciphertext or a message, with room to spare
+_NUMBERS = 3  # in front of a ciphertext: rows, columns, whether it is a result
+# Generous bounds: copies of a message at one time, and bytes of the row that a core works on.
+COPIES, ROW_BYTES = 4, 2**27
+# A row's product with 2048 columns is taken for so many operations of int8: the default limit of a turn is 16 of them. The
+# extension cannot be stopped, and has no gain from many rows at once.
+ROW_OPERATIONS = 2**34
 NOISE_MARGIN = 10  # standard deviations kept free below the wrap-around
 
 
@@ -171,7 +179,7 @@ class GlweCiphertext:
     @classmethod
     def from_bytes(cls, data: bytes) -> GlweCiphertext:
         """What `to_bytes` wrote; raises ValueError when it is not that."""
-        key_id, (rows, columns, is_result), payload = unpack(data, 3)
+        key_id, (rows, columns, is_result), payload = unpack(data, _NUMBERS)
         if not rows or not columns:
             raise ValueError(f"these bytes are no ciphertext: {rows} rows, {columns} columns")
         (check_answer if is_result else check_question)(payload, rows, columns, _parameters())
@@ -209,10 +217,7 @@ class GlweClient(Client):
         return GlweCiphertext(payload, len(x), self.plan.inputs, False, public.key_id, public)
 
     def largest_answer(self, rows: int) -> int:
-        p = self.plan.parameters
-        values = (p["packing_ks_glwe_dimension"] + 1) * self._chunk
-        vector = values * p["output_storage_ciphertext_modulus"] // 8 + VECTOR_HEADER_BYTES
-        return VECTOR_HEADER_BYTES + rows * -(-self.plan.outputs // self._chunk) * vector
+        return _answer_bytes(self.plan, rows)
 
     def decrypt(self, message: GlweCiphertext) -> np.ndarray:
         if not message.is_result or message.columns != self.plan.outputs:
@@ -222,6 +227,14 @@ class GlweClient(Client):
         in_last = self.plan.outputs % self._chunk or self._chunk
         values = self._extension.decrypt_matrix(message.payload, self.keys.secret, self._parameters, in_last)
         return np.asarray(values).astype(np.int64)
+
+
+def _answer_bytes(plan: Plan, rows: int) -> int:
+    """Length of an answer, at most."""
+    p = plan.parameters
+    values = (p["packing_ks_glwe_dimension"] + 1) * p["packing_ks_polynomial_size"]
+    vector = values * p["output_storage_ciphertext_modulus"] // 8 + VECTOR_HEADER_BYTES
+    return VECTOR_HEADER_BYTES + rows * -(-plan.outputs // p["packing_ks_polynomial_size"]) * vector
 
 
 class GlweServer(Server):
@@ -251,6 +264,13 @@ class GlweServer(Server):
         self.counters.products += 1
         self.counters.encrypted_products += 1
         return GlweCiphertext(payload, message.rows, self.plan.outputs, True, message.key_id)
+
+    def cost(self, rows: int) -> Cost:
+        p = self.plan.parameters
+        question = PACK_HEADER_BYTES + 8 * _NUMBERS + question_bytes(rows, self.plan.inputs, p)
+        answer, chunks = _answer_bytes(self.plan, rows), -(-self.plan.outputs // p["packing_ks_polynomial_size"])
+        work = COPIES * (question + answer) + (os.cpu_count() or 1) * ROW_BYTES
+        return Cost(question, answer, work, rows * chunks * ROW_OPERATIONS)
 
     def _multiply(self, payload, public: GlwePublicMaterial):
         if self._device != "cuda":

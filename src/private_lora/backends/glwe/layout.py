@@ -18,16 +18,19 @@ QUESTION, ANSWER, KEY = "EncryptedMatrix", "CompressedResultEncryptedMatrix", "C
 
 def check_question(payload: memoryview, rows: int, columns: int, parameters: dict) -> None:
     """Nothing; raises ValueError unless this is an `EncryptedMatrix` of rows x columns values under the plan's parameters."""
-    size, bits = parameters["polynomial_size"], parameters["input_storage_ciphertext_modulus"]
-    stored = _words_of(size * bits)
-    head = bits, size, bits, parameters["encryption_glwe_dimension"], size
-    numbers = {0: stored} | _from(1 + stored, head) | _from(1 + stored + len(head) + _SEED_WORDS, _NATIVE_MODULUS)
-    vectors, length = -(-columns // size), max(numbers) + 1
-    words = _words(payload, 1 + rows * (1 + vectors * length + 1) + 2, QUESTION)
+    numbers = _question_numbers(parameters)
+    vectors, length = -(-columns // parameters["polynomial_size"]), max(numbers) + 1
+    words = _words(payload, question_bytes(rows, columns, parameters) * 8 // _WORD_BITS, QUESTION)
     body = words[1:-2].reshape(rows, -1)
     sizes = words[0] == rows and (words[-2:] == (rows, columns)).all() and (body[:, 0] == vectors).all()
     _check(sizes and (body[:, -1] == columns).all(), QUESTION)
     _check_numbers(body[:, 1:-1].reshape(rows * vectors, length), numbers, QUESTION)
+
+
+def question_bytes(rows: int, columns: int, parameters: dict) -> int:
+    """Length of a serialized `EncryptedMatrix`."""
+    vectors, length = -(-columns // parameters["polynomial_size"]), max(_question_numbers(parameters)) + 1
+    return _WORD_BITS // 8 * (1 + rows * (1 + vectors * length + 1) + 2)
 
 
 def check_answer(payload: memoryview, rows: int, columns: int, parameters: dict) -> None:
@@ -52,6 +55,14 @@ def check_key(payload: memoryview, parameters: dict) -> None:
     tail = base, level, dimension + 1, size, *_NATIVE_MODULUS, size, parameters["output_storage_ciphertext_modulus"]
     numbers = {0: stored} | _from(1 + stored, tail)
     _check_numbers(_words(payload, max(numbers) + 1, KEY)[None], numbers, KEY)
+
+
+def _question_numbers(parameters: dict) -> dict[int, int]:
+    """Numbers around one ciphertext of a question, by place."""
+    size, bits = parameters["polynomial_size"], parameters["input_storage_ciphertext_modulus"]
+    stored = _words_of(size * bits)
+    head = bits, size, bits, parameters["encryption_glwe_dimension"], size
+    return {0: stored} | _from(1 + stored, head) | _from(1 + stored + len(head) + _SEED_WORDS, _NATIVE_MODULUS)
 
 
 def _answer_numbers(width: int, parameters: dict) -> dict[int, int]:

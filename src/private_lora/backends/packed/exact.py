@@ -17,6 +17,7 @@ import numpy as np
 from private_lora.backends.contract import (
     Backend,
     Client,
+    Cost,
     Plan,
     Server,
     accumulator_bound,
@@ -37,9 +38,11 @@ from private_lora.backends.packed.messages import (
 )
 from private_lora.backends.packed.session import OpenQuestion, SessionClient, SessionServer
 from private_lora.core.errors import UserError
+from private_lora.crypto.bits import tile_count
 from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
 from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
+from private_lora.crypto.ring import LANES
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
 from private_lora.crypto.sampling import fresh_seed
 from private_lora.crypto.session_parameters import SessionParameters, choose_session_exact
@@ -289,6 +292,16 @@ class PackedServer(Server):
         self.counters.encrypted_products += 1
         self.counters.int8_operations = self._product.int8_operations
         return PackedAnswer(message.question_id, p.sent, mask, body)
+
+    def cost(self, rows: int) -> Cost:
+        p, inputs, columns = self.parameters, self.plan.inputs, self._product.outputs
+        question, answer = question_bytes(rows, inputs, p.body_planes), answer_bytes(rows, columns, p)
+        masks = tile_count(inputs) * p.mask_planes * p.ring_size * LANES
+        products = [self._product.work_bytes(p.mask_planes, p.ring_size), self._product.work_bytes(p.body_planes, rows)]
+        # Question and answer are there as matrices, too.
+        work = question + masks + answer + sum(products)
+        planes_and_rows = p.mask_planes * p.ring_size + p.body_planes * rows
+        return Cost(question, answer, work, 2 * planes_and_rows * inputs * columns)
 
 
 def parameters_of(plan: Plan) -> PackedParameters:

@@ -31,6 +31,11 @@ class PackedQuestion:
     bodies: np.ndarray
 
     @property
+    def rows(self) -> int:
+        """Of the matrix inside."""
+        return self.bodies.shape[2]
+
+    @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
         planes, rows = self.bodies.shape[1:3]
@@ -60,6 +65,11 @@ class PackedAnswer:
     body: TiledBits
 
     @property
+    def rows(self) -> int:
+        """Of the matrix inside."""
+        return self.body.rows
+
+    @property
     def byte_count(self) -> int:
         """Length of `to_bytes`."""
         return PACK_HEADER_BYTES + 8 * _NUMBERS + self.mask.data.nbytes + self.body.data.nbytes
@@ -77,6 +87,11 @@ class SessionQuestion:
     question_id: bytes
     parameters: tuple[int, int]
     digits: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Of the matrix inside."""
+        return self.digits.shape[1]
 
     @property
     def _top_bits(self) -> int:
@@ -106,6 +121,11 @@ class SessionAnswer:
     question_id: bytes
     parameters: tuple[int, int]
     body: TiledBits
+
+    @property
+    def rows(self) -> int:
+        """Of the matrix inside."""
+        return self.body.rows
 
     @property
     def byte_count(self) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from private_lora.backends.contract import Client, Plan, Server, check_activations
+from private_lora.backends.contract import Client, Cost, Plan, Server, check_activations
 from private_lora.backends.packed.hints import Hint, product_identity
-from private_lora.backends.packed.messages import SessionAnswer, SessionQuestion, session_answer_bytes
+from private_lora.backends.packed.messages import SessionAnswer, SessionQuestion, session_answer_bytes, session_question_bytes
 from private_lora.crypto.kernels import fastest_kernel
 from private_lora.crypto.pads import SLOTS, Pad, decrypt_slots, encrypt_slots
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
@@ -157,3 +157,11 @@ class SessionServer(Server):
         self.counters.encrypted_products += 1
         self.counters.int8_operations = self._product.int8_operations
         return SessionAnswer(message.question_id, p.sent, body)
+
+    def cost(self, rows: int) -> Cost:
+        p, inputs, columns = self.parameters, self.plan.inputs, self._product.outputs
+        question = session_question_bytes(rows, inputs, p.upload_bits)
+        answer = session_answer_bytes(rows, columns, p.body_bits)
+        # The answer is there as a matrix, too, when its message is made.
+        work = p.body_planes * rows * inputs + answer + self._product.work_bytes(p.body_planes, rows)
+        return Cost(question, answer, work, 2 * p.body_planes * rows * inputs * columns)

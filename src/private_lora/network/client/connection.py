@@ -40,6 +40,7 @@ TRANSIENT = frozenset(
         "DEADLINE_EXCEEDED",
         "CANCELLED",
         "RESOURCE_EXHAUSTED",
+        "OUT_OF_RANGE",
         "ABORTED",
         "UNKNOWN",
         "INTERNAL",
@@ -70,6 +71,7 @@ class Connection:
         self.address, self.is_encrypted = address, tls is not None
         self.session_id: bytes | None = None
         self.holds: set[str] = set()
+        self.largest_rows: dict[str, int] = {}
         self._rest_s = self._resting_until = 0.0
         self.sent_bytes = self.received_bytes = 0
         self.opening, self._sending, self._counting = threading.Lock(), threading.Lock(), threading.Lock()
@@ -92,6 +94,7 @@ class Connection:
             raise Refused(f"it speaks protocol version {welcome.protocol_version} and this client version {PROTOCOL_VERSION}")
         self.session_id, self._material_id = welcome.session_id, None
         self._limits = welcome.largest_message, welcome.longest_deadline_s
+        self.largest_rows = {product.name: product.largest_rows for product in welcome.products}
         return welcome
 
     def send_material(self, material: Callable, deadline_s: float) -> None:
@@ -100,21 +103,26 @@ class Connection:
             public = material()
             if public is None or public.key_id == self._material_id:
                 return
-            parts = self._counted(parts_of(public.to_bytes(), session_id=self.session_id))
+            data = public.to_bytes()
+            if len(data) > self._limits[0]:
+                raise Refused(
+                    f"it takes {self._limits[0]} bytes and our public material has {len(data)}: "
+                    "start it with a larger --max-message-mb"
+                )
+            parts = self._counted(parts_of(data, session_id=self.session_id))
             with self._failures():
                 self._stub.Accept(parts, timeout=self._timeout(deadline_s))
             self._material_id = public.key_id
 
     def multiply(
-        self, product: str, request_id: bytes, question: bytes, deadline_s: float, largest_answer: int
+        self, product: str, request_id: bytes, question: bytes, rows: int, deadline_s: float, largest_answer: int
     ) -> tuple[bytearray, messages.Work]:
         """The answer to a question, of at most so many bytes; raises Unreachable or Refused."""
-        if len(question) > self._limits[0]:
-            raise Refused(
-                f"a question of {len(question)} bytes for layer {product} is larger than the {self._limits[0]} that it takes: "
-                "start it with a larger --max-message-mb, or send fewer rows at a time (--rows-per-question)"
+        if rows > self.largest_rows[product]:  # since it was restarted, perhaps; questions are cut to what all of them take
+            raise Unreachable(
+                f"it takes {self.largest_rows[product]} rows of layer {product} at a time, and this question has {rows}"
             )
-        header = {"session_id": self.session_id, "request_id": request_id, "product": product}
+        header = {"session_id": self.session_id, "request_id": request_id, "product": product, "rows": rows}
         with self._failures():
             call = self._stub.Multiply(self._counted(parts_of(question, **header)), timeout=self._timeout(deadline_s))
             answers = self._received(call)

@@ -88,7 +88,7 @@ class RemotePlace:
     def product(self, client: Client, server: RemoteServer, x: np.ndarray) -> TimedProduct:
         """x W (T x D from T x K), cut into questions that are encrypted while earlier ones travel and are multiplied."""
         tally, waiting, answers, before = _Tally(), deque(), [], replace(client.offline)
-        for index, rows in enumerate(self._cut(x)):
+        for index, rows in enumerate(self._cut(x, server.name)):
             if len(waiting) == self._threads._max_workers:
                 answers.append(self._collect(waiting.popleft(), client, server, tally))
             waiting.append(self._send(index, rows, client, server, tally))
@@ -105,8 +105,9 @@ class RemotePlace:
         client.get_ready(question.message)
         tally.decrypt_s += watch.lap()
 
-    def _cut(self, x: np.ndarray) -> list[np.ndarray]:
-        size = self._asking.rows_per_question or len(x)
+    def _cut(self, x: np.ndarray, product: str) -> list[np.ndarray]:
+        """The rows in questions as large as we want them and every worker takes them."""
+        size = min(self._asking.rows_per_question or len(x), self._workers.largest_rows(product) or len(x))
         return [x[start : start + size] for start in range(0, len(x), size)]
 
     def _send(self, index: int, x: np.ndarray, client: Client, server: RemoteServer, tally: _Tally) -> _Question:
@@ -117,7 +118,7 @@ class RemotePlace:
 
     def _deliver(self, index: int, rows: int, message, client: Client, server: RemoteServer):
         data, largest = message.to_bytes(), client.largest_answer(rows)
-        return len(data), *self._workers.ask(server.name, data, index, client.public_material, largest)
+        return len(data), *self._workers.ask(server.name, data, rows, index, client.public_material, largest)
 
     def _collect(self, question: _Question, client: Client, server: RemoteServer, tally: _Tally) -> np.ndarray:
         """The rows' answer. A wrong one is asked for again, elsewhere and under new keys."""

@@ -89,6 +89,10 @@ class Workers:
         """Workers that hold a product and were not dropped."""
         return [c for c in self.connections if product in c.holds and str(c.address) not in self.dropped]
 
+    def largest_rows(self, product: str) -> int | None:
+        """Most rows of a question that every worker with this product takes; None if there is no such worker."""
+        return min((c.largest_rows[product] for c in self.holders(product)), default=None)
+
     def drop(self, connection: Connection, reason: str) -> None:
         """Never ask this worker again in this run. It is not told."""
         with self._lock:
@@ -96,7 +100,7 @@ class Workers:
         log.warning("worker %s is dropped: %s", connection.address, reason)
 
     def ask(
-        self, product: str, question: bytes, first: int, material: Callable, largest_answer: int
+        self, product: str, question: bytes, rows: int, first: int, material: Callable, largest_answer: int
     ) -> tuple[bytes, messages.Work, Connection]:
         """Answer, what was done for it, and by whom: from holder number `first` or, if that fails, whoever can.
 
@@ -110,7 +114,7 @@ class Workers:
                 raise Interrupted(f"no worker is left for layer {product}: {self._losses()}; {GO_ON}")
             ready = [c for c in holders if not c.is_resting] or holders
             connection = ready[(first + attempt) % len(ready)]
-            reason = self._attempt(connection, product, request_id, question, material, largest_answer)
+            reason = self._attempt(connection, product, request_id, question, rows, material, largest_answer)
             if not isinstance(reason, str):
                 return *reason, connection
             with self._lock:
@@ -131,7 +135,7 @@ class Workers:
         return "; ".join(f"{address} ({reason})" for address, reason in self.dropped.items()) or "nobody holds it any more"
 
     def _attempt(
-        self, connection, product, request_id, question, material, largest_answer
+        self, connection, product, request_id, question, rows, material, largest_answer
     ) -> tuple[bytes, messages.Work] | str:
         """The answer, or why there is none."""
         try:
@@ -142,7 +146,8 @@ class Workers:
             if connection not in self.holders(product):
                 return "it does not hold the layer any more"
             connection.send_material(material, self._patience.deadline_s)
-            answer, work = connection.multiply(product, request_id, question, self._patience.deadline_s, largest_answer)
+            deadline_s = self._patience.deadline_s
+            answer, work = connection.multiply(product, request_id, question, rows, deadline_s, largest_answer)
         except Unreachable as error:
             connection.rest()
             log.warning("worker %s, layer %s: %s; trying again", connection.address, product, error)

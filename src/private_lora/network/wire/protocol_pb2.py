@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(private_lora/network/wire/protocol.proto\x12\x0fprivate_lora.v1\"!\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\"\xc5\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12+\n\x08settings\x18\x03 \x01(\x0b\x32\x19.private_lora.v1.Settings\x12*\n\x08products\x18\x04 \x03(\x0b\x32\x18.private_lora.v1.Product\x12\x17\n\x0flargest_message\x18\x05 \x01(\x04\x12\x1a\n\x12longest_deadline_s\x18\x06 \x01(\x01\"\xb8\x01\n\x08Settings\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0f\x62\x61\x63kend_options\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tivation_bits\x18\x04 \x01(\r\x12\x13\n\x0bweight_bits\x18\x05 \x01(\r\x12\x18\n\x10weight_quantizer\x18\x06 \x01(\t\x12\x15\n\rconstant_rows\x18\x07 \x01(\t\x12\x14\n\x0cshare_inputs\x18\x08 \x01(\x08\"<\n\x07Product\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rweight_sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04plan\x18\x03 \x01(\t\"L\n\x04Part\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.private_lora.v1.HeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"t\n\x06Header\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x0f\n\x07product\x18\x04 \x01(\t\x12#\n\x04work\x18\x05 \x01(\x0b\x32\x15.private_lora.v1.Work\"^\n\x04Work\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x10\n\x08products\x18\x02 \x01(\x04\x12\x1a\n\x12\x65ncrypted_products\x18\x03 \x01(\x04\x12\x17\n\x0fint8_operations\x18\x04 \x01(\x04\"\n\n\x08\x41\x63\x63\x65pted\"\x1d\n\x07Goodbye\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\x08\n\x06\x43losed2\xfa\x01\n\x06Worker\x12\x38\n\x04Open\x12\x16.private_lora.v1.Hello\x1a\x18.private_lora.v1.Welcome\x12<\n\x06\x41\x63\x63\x65pt\x12\x15.private_lora.v1.Part\x1a\x19.private_lora.v1.Accepted(\x01\x12<\n\x08Multiply\x12\x15.private_lora.v1.Part\x1a\x15.private_lora.v1.Part(\x01\x30\x01\x12:\n\x05\x43lose\x12\x18.private_lora.v1.Goodbye\x1a\x17.private_lora.v1.Closedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(private_lora/network/wire/protocol.proto\x12\x0fprivate_lora.v1\"!\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\"\xc5\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12+\n\x08settings\x18\x03 \x01(\x0b\x32\x19.private_lora.v1.Settings\x12*\n\x08products\x18\x04 \x03(\x0b\x32\x18.private_lora.v1.Product\x12\x17\n\x0flargest_message\x18\x05 \x01(\x04\x12\x1a\n\x12longest_deadline_s\x18\x06 \x01(\x01\"\xb8\x01\n\x08Settings\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0f\x62\x61\x63kend_options\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63tivation_bits\x18\x04 \x01(\r\x12\x13\n\x0bweight_bits\x18\x05 \x01(\r\x12\x18\n\x10weight_quantizer\x18\x06 \x01(\t\x12\x15\n\rconstant_rows\x18\x07 \x01(\t\x12\x14\n\x0cshare_inputs\x18\x08 \x01(\x08\"R\n\x07Product\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rweight_sha256\x18\x02 \x01(\x0c\x12\x0c\n\x04plan\x18\x03 \x01(\t\x12\x14\n\x0clargest_rows\x18\x04 \x01(\x04\"L\n\x04Part\x12)\n\x06header\x18\x01 \x01(\x0b\x32\x17.private_lora.v1.HeaderH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x82\x01\n\x06Header\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x12\n\nsession_id\x18\x02 \x01(\x0c\x12\x12\n\nrequest_id\x18\x03 \x01(\x0c\x12\x0f\n\x07product\x18\x04 \x01(\t\x12#\n\x04work\x18\x05 \x01(\x0b\x32\x15.private_lora.v1.Work\x12\x0c\n\x04rows\x18\x06 \x01(\x04\"^\n\x04Work\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\x12\x10\n\x08products\x18\x02 \x01(\x04\x12\x1a\n\x12\x65ncrypted_products\x18\x03 \x01(\x04\x12\x17\n\x0fint8_operations\x18\x04 \x01(\x04\"\n\n\x08\x41\x63\x63\x65pted\"\x1d\n\x07Goodbye\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\"\x08\n\x06\x43losed2\xfa\x01\n\x06Worker\x12\x38\n\x04Open\x12\x16.private_lora.v1.Hello\x1a\x18.private_lora.v1.Welcome\x12<\n\x06\x41\x63\x63\x65pt\x12\x15.private_lora.v1.Part\x1a\x19.private_lora.v1.Accepted(\x01\x12<\n\x08Multiply\x12\x15.private_lora.v1.Part\x1a\x15.private_lora.v1.Part(\x01\x30\x01\x12:\n\x05\x43lose\x12\x18.private_lora.v1.Goodbye\x1a\x17.private_lora.v1.Closedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETTINGS']._serialized_start=297
   _globals['_SETTINGS']._serialized_end=481
   _globals['_PRODUCT']._serialized_start=483
-  _globals['_PRODUCT']._serialized_end=543
-  _globals['_PART']._serialized_start=545
-  _globals['_PART']._serialized_end=621
-  _globals['_HEADER']._serialized_start=623
-  _globals['_HEADER']._serialized_end=739
-  _globals['_WORK']._serialized_start=741
-  _globals['_WORK']._serialized_end=835
-  _globals['_ACCEPTED']._serialized_start=837
-  _globals['_ACCEPTED']._serialized_end=847
-  _globals['_GOODBYE']._serialized_start=849
-  _globals['_GOODBYE']._serialized_end=878
-  _globals['_CLOSED']._serialized_start=880
-  _globals['_CLOSED']._serialized_end=888
-  _globals['_WORKER']._serialized_start=891
-  _globals['_WORKER']._serialized_end=1141
+  _globals['_PRODUCT']._serialized_end=565
+  _globals['_PART']._serialized_start=567
+  _globals['_PART']._serialized_end=643
+  _globals['_HEADER']._serialized_start=646
+  _globals['_HEADER']._serialized_end=776
+  _globals['_WORK']._serialized_start=778
+  _globals['_WORK']._serialized_end=872
+  _globals['_ACCEPTED']._serialized_start=874
+  _globals['_ACCEPTED']._serialized_end=884
+  _globals['_GOODBYE']._serialized_start=886
+  _globals['_GOODBYE']._serialized_end=915
+  _globals['_CLOSED']._serialized_start=917
+  _globals['_CLOSED']._serialized_end=925
+  _globals['_WORKER']._serialized_start=928
+  _globals['_WORKER']._serialized_end=1178
 # @@protoc_insertion_point(module_scope)

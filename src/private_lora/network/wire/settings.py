@@ -11,7 +11,7 @@ from private_lora.core.errors import UserError
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.specs.worker import check_remote
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 # The flag of `worker` that sets what the other side expects.
 FLAGS = {"model": "--model", "share_inputs": "--share-inputs or --no-share-inputs"}
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from private_lora.network.wire.parts import BrokenStream
+from private_lora.network.worker.limits import Refusal
 from private_lora.network.worker.metrics import WorkerMetrics
+from private_lora.network.worker.pace import Paces
+from private_lora.network.worker.quotas import Budget
+from private_lora.network.worker.service import identity_of
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class CheckedCalls(grpc.ServerInterceptor):
-    """Refuses calls, those of health included, that set no deadline or one of more than `longest_s` seconds; counts them.
+    """Refuses calls, those of health included, that set no deadline or one of more than `longest_s` seconds, or that are more
+    than a client may make at one time; counts them.
 
     It does what gRPC would do before a method is called, because gRPC keeps a thread until a request's one message has come,
     if that takes forever, and a stream of the connection, for good, when a message cannot be decoded.
     """
 
-    def __init__(self, longest_s: float, metrics: WorkerMetrics):
-        self._longest_s, self._metrics = longest_s, metrics
+    def __init__(self, longest_s: float, metrics: WorkerMetrics, budget: Budget, paces: Paces):
+        self._longest_s, self._metrics, self._budget, self._paces = longest_s, metrics, budget, paces
 
     def intercept_service(self, continuation, handler_call_details):
         """The method's handler behind the checks; None, which refuses the call, for methods that there are not.
@@ -39,19 +45,39 @@ class CheckedCalls(grpc.ServerInterceptor):
             make = grpc.stream_unary_rpc_method_handler
 
         def checked(requests, context):
-            left = context.time_remaining()
-            if left is None or left > self._longest_s:
-                self._refuse(context, method, f"set a deadline of at most {self._longest_s:g} seconds on every request")
-            return serve(_decoded(requests, handler.request_deserializer), context)
+            with self._place(context, method):
+                return serve(_decoded(requests, handler.request_deserializer), context)
 
-        return make(checked, None, handler.response_serializer)
+        def checked_stream(requests, context):
+            with self._place(context, method):
+                yield from serve(_decoded(requests, handler.request_deserializer), context)
+
+        return make(checked_stream if handler.response_streaming else checked, None, handler.response_serializer)
+
+    @contextmanager
+    def _place(self, context, method: str) -> Iterator[None]:
+        """One of the calls that a client may make at one time, which a thread is kept for; ends the call when there is none."""
+        left = context.time_remaining()
+        if left is None or left > self._longest_s:
+            self._refuse(context, method, f"set a deadline of at most {self._longest_s:g} seconds on every request")
+        client = identity_of(context)
+        try:
+            self._budget.calls.take(client)
+        except Refusal as error:
+            self._metrics.refused(error.limit)
+            self._refuse(context, method, error.reason, error.code)
+        try:
+            yield
+        finally:
+            self._budget.calls.give_back(client)
 
     def _with_first(self, serve: Callable, method: str) -> Callable:
         """A function of the stream of requests, from one of the first of them."""
 
         def serve_first(requests, context):
             try:
-                request = next(requests, None)
+                with self._paces.watched(context):
+                    request = next(requests, None)
             except BrokenStream as error:
                 self._refuse(context, method, str(error))
             if request is None:
@@ -60,11 +86,11 @@ class CheckedCalls(grpc.ServerInterceptor):
 
         return serve_first
 
-    def _refuse(self, context, method: str, reason: str) -> None:
+    def _refuse(self, context, method: str, reason: str, code: grpc.StatusCode = INVALID) -> None:
         """Raises what ends the call."""
         with self._metrics.request(method) as outcome:
-            outcome.code = INVALID
-        context.abort(INVALID, reason)
+            outcome.code = code
+        context.abort(code, reason)
 
 
 def _decoded(requests: Iterator[bytes], decode: Callable) -> Iterator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,22 +40,25 @@ class Held:
     def __init__(self, settings: Settings, backend: Backend, products: dict[str, HeldProduct]):
         self.settings, self.backend, self.products = settings, backend, products
         self._sessions_with: Counter[bytes] = Counter()
+        self._lock = threading.Lock()
 
     def accept(self, material) -> None:
         """Give a client's public material to every server."""
-        self._sessions_with[material.key_id] += 1
-        for product in self.products.values():
-            product.server.accept(material)
+        with self._lock:
+            self._sessions_with[material.key_id] += 1
+            for product in self.products.values():
+                product.server.accept(material)
 
     def release(self, material) -> None:
         """Take it back when the last session that sent it has ended; None is of a session that sent none."""
         if material is None:
             return
-        self._sessions_with[material.key_id] -= 1
-        if not self._sessions_with[material.key_id]:
-            del self._sessions_with[material.key_id]
-            for product in self.products.values():
-                product.server.release(material)
+        with self._lock:
+            self._sessions_with[material.key_id] -= 1
+            if not self._sessions_with[material.key_id]:
+                del self._sessions_with[material.key_id]
+                for product in self.products.values():
+                    product.server.release(material)
 
 
 def hold(spec: WorkerSpec, progress=None) -> Held:

@@ -27,6 +27,9 @@ class WorkerMetrics:
         self._requests = Counter(
             f"{PREFIX}_requests", "Requests by method and status", ["method", "code"], registry=self.registry
         )
+        self._refused = Counter(
+            f"{PREFIX}_refusals", "Requests that were refused or ended by a limit", ["limit"], registry=self.registry
+        )
         self._received = Counter(f"{PREFIX}_received_bytes", "Bytes of messages that were read", registry=self.registry)
         self._sent = Counter(f"{PREFIX}_sent_bytes", "Bytes of answers", registry=self.registry)
         self._seconds = Histogram(
@@ -41,7 +44,7 @@ class WorkerMetrics:
         for name, text, value in (
             ("sessions", "Sessions that are open", lambda: len(service.sessions)),
             ("requests_now", "Requests being served", lambda: service.budget.requests),
-            ("message_memory_bytes", "Bytes of messages in memory", lambda: service.budget.bytes),
+            ("message_memory_bytes", "Bytes reserved for messages and the work on them", lambda: service.budget.bytes),
             ("products", "Products that this worker holds", lambda: len(service.held.products)),
         ):
             Gauge(f"{PREFIX}_{name}", text, registry=self.registry).set_function(value)
@@ -54,6 +57,11 @@ class WorkerMetrics:
             yield outcome
         finally:
             self._requests.labels(method, outcome.code.name).inc()
+
+    def refused(self, limit: str | None) -> None:
+        """Count a request that was refused or ended by a limit; None is of those that were for other reasons."""
+        if limit is not None:
+            self._refused.labels(limit).inc()
 
     def received(self, size: int) -> None:
         """Count a message that was read."""

@@ -18,15 +18,18 @@ from private_lora.network.wire.protocol_pb2_grpc import add_WorkerServicer_to_se
 from private_lora.network.wire.security import Address, Tls, check_plaintext, server_credentials
 from private_lora.network.worker.calls import CheckedCalls
 from private_lora.network.worker.held import Held, hold
+from private_lora.network.worker.limits import Limits
 from private_lora.network.worker.metrics import WorkerMetrics
+from private_lora.network.worker.pace import Paces
+from private_lora.network.worker.quotas import Budget
 from private_lora.network.worker.service import WorkerService
-from private_lora.network.worker.sessions import Limits
 from private_lora.specs.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
 SERVICE = "private_lora.v1.Worker"
 # Beside the requests that are limited by themselves: handshakes, goodbyes, health.
 SPARE_THREADS = 8
+WAITING_CALLS = 4
 GRACE_S = 10.0
 
 
@@ -51,11 +54,13 @@ class Running:
     port: int
     service: WorkerService
     health: health.HealthServicer
+    paces: Paces
 
     def stop(self, grace: float = GRACE_S) -> None:
         """Take no new requests, finish those being served, end."""
         self.health.enter_graceful_shutdown()
         self.server.stop(grace).wait()
+        self.paces.stop()
 
 
 def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics: WorkerMetrics | None = None) -> Running:
@@ -64,9 +69,12 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
     concurrent = limits.requests + SPARE_THREADS
     pool = ThreadPoolExecutor(concurrent, thread_name_prefix="worker")
     metrics = metrics or WorkerMetrics()
-    checks = CheckedCalls(limits.deadline_s, metrics)
-    server = grpc.server(pool, None, [checks], server_options(concurrent), maximum_concurrent_rpcs=concurrent)
-    service = WorkerService(held, limits, metrics)
+    budget, paces = Budget(limits, concurrent), Paces(limits, metrics)
+    service = WorkerService(held, limits, metrics, budget, paces)
+    checks = CheckedCalls(limits.deadline_s, metrics, budget, paces)
+    # Calls over a client's quota need a thread for the moment of their refusal: they wait for it.
+    waiting = WAITING_CALLS * concurrent
+    server = grpc.server(pool, None, [checks], server_options(concurrent), maximum_concurrent_rpcs=waiting)
     add_WorkerServicer_to_server(service, server)
     healthy = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
@@ -79,7 +87,7 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
     server.start()
     for name in ("", SERVICE):
         healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return Running(server, port, service, healthy)
+    return Running(server, port, service, healthy, paces)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import grpc
 
+from private_lora.backends.contract import Cost
+from private_lora.core.errors import UserError
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import REQUEST_ID_BYTES, BrokenStream, parts_of, read_data, read_header
 from private_lora.network.wire.protocol_pb2_grpc import WorkerServicer
 from private_lora.network.wire.settings import PROTOCOL_VERSION
 from private_lora.network.worker.held import Held, HeldProduct
+from private_lora.network.worker.limits import Limits, Refusal
 from private_lora.network.worker.metrics import WorkerMetrics
-from private_lora.network.worker.sessions import Budget, ClientSession, Limits, Refusal, Sessions
+from private_lora.network.worker.pace import Paces
+from private_lora.network.worker.quotas import Budget
+from private_lora.network.worker.sessions import ClientSession, Sessions
+from private_lora.network.worker.turns import Turns
 from private_lora.split.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
-POLL_S = 0.5
+# While public material comes, it is there as it came, as bytes, and as what they say.
+COPIES_OF_MATERIAL = 3
 
 
 @dataclass(frozen=True)
 class Request:
-    """A question that was read."""
+    """A question that was read. rows: as its header announced."""
 
     session: ClientSession
     product: HeldProduct
+    rows: int
     data: bytearray
 
 
@@ -49,6 +57,7 @@ def _answering(method):
                 return method(self, request, context)
             except BaseException as error:
                 outcome.code, reason = _status(error)
+                self.metrics.refused(getattr(error, "limit", None))
         context.abort(outcome.code, reason)
 
     return wrapped
@@ -68,6 +77,7 @@ def _streaming(method):
                 raise
             except BaseException as error:
                 outcome.code, reason = _status(error)
+                self.metrics.refused(getattr(error, "limit", None))
         context.abort(outcome.code, reason)
 
     return wrapped
@@ -90,11 +100,17 @@ def _status(error: BaseException) -> tuple[grpc.StatusCode, str]:
 class WorkerService(WorkerServicer):
     """What a worker answers. One product is multiplied at a time: it takes all cores."""
 
-    def __init__(self, held: Held, limits: Limits, metrics: WorkerMetrics):
-        self.held, self.limits, self.metrics = held, limits, metrics
+    def __init__(self, held: Held, limits: Limits, metrics: WorkerMetrics, budget: Budget, paces: Paces):
+        self.held, self.limits, self.metrics, self.budget, self._paces = held, limits, metrics, budget, paces
         self.sessions = Sessions(limits, held.release)
-        self.budget = Budget(limits)
-        self._turn = threading.Lock()
+        self._turns = Turns()
+        self._largest_rows = {name: limits.largest_rows(product.server) for name, product in held.products.items()}
+        too_large = next((name for name, rows in self._largest_rows.items() if not rows), None)
+        if too_large is not None:
+            raise UserError(
+                f"one row of layer {too_large} takes more than the limits allow: "
+                "give larger --max-message-mb and --max-memory-mb"
+            )
         metrics.watch(self)
 
     @_answering
@@ -105,66 +121,101 @@ class WorkerService(WorkerServicer):
                 f"this worker speaks protocol version {PROTOCOL_VERSION} and the client version {request.protocol_version}: "
                 "both sides need the same version of private_lora",
             )
-        products = self.held.products.values()
         return messages.Welcome(
             protocol_version=PROTOCOL_VERSION,
             session_id=self.sessions.open(identity_of(context)),
             settings=self.held.settings.message(),
-            products=[messages.Product(name=p.name, weight_sha256=p.weight_sha256, plan=p.plan) for p in products],
+            products=[
+                messages.Product(
+                    name=p.name, weight_sha256=p.weight_sha256, plan=p.plan, largest_rows=self._largest_rows[p.name]
+                )
+                for p in self.held.products.values()
+            ],
             largest_message=self.limits.message_bytes,
             longest_deadline_s=self.limits.deadline_s,
         )
 
     @_answering
     def Accept(self, request, context):
-        with self.budget.request():
-            header = read_header(request)
-            session = self.sessions.find(header.session_id, identity_of(context))
-            with session.serving(), self.budget.reserved(header.size):
-                data = read_data(request, header.size)
+        client = identity_of(context)
+        with self.budget.products.taken(client), self._upload(request, context) as parts:
+            header = read_header(parts)
+            session = self.sessions.find(header.session_id, client)
+            self._check_size(header.size, self.limits.message_bytes)
+            with session.serving(), self.budget.memory.taken(client, COPIES_OF_MATERIAL * header.size):
+                data = read_data(parts, header.size)
                 self.metrics.received(len(data))
-                with self._my_turn(context):
+                with self._turns.turn(client, context.is_active):
                     material = self._parsed(self.held.backend.public_material_from_bytes, data)
-                    self.held.release(session.material)
-                    session.material = material
                     self.held.accept(material)
+                    self._keep(session, material)
         return messages.Accepted()
 
     @_streaming
     def Multiply(self, request, context):
-        with self.budget.request():
-            header = read_header(request)
-            session = self.sessions.find(header.session_id, identity_of(context))
-            with session.serving(), self.budget.reserved(header.size):
-                question = self._question(session, header, request)
-                with self._my_turn(context):
-                    answer, work = self._multiplied(question)
-                del question
-            with self.budget.reserved(len(answer)):
-                self.metrics.answered(len(answer), work.seconds)
-                yield from parts_of(answer, work=work)
+        client = identity_of(context)
+        with self.budget.products.taken(client), ExitStack() as held:
+            with self._upload(request, context) as parts:
+                header = read_header(parts)
+                session = self.sessions.find(header.session_id, client)
+                cost = self._cost(header)
+                held.enter_context(session.serving())
+                memory = held.enter_context(self.budget.memory.taken(client, cost.bytes))
+                question = self._question(session, header, parts)
+            with self._turns.turn(client, context.is_active):
+                answer, work = self._multiplied(question)
+            del question
+            memory.shrink(len(answer))
+            self.metrics.answered(len(answer), work.seconds)
+            with self._paces.watched(context) as stream:
+                yield from stream.counted(parts_of(answer, work=work))
 
     @_answering
     def Close(self, request, context):
         self.sessions.close(request.session_id, identity_of(context))
         return messages.Closed()
 
-    def _question(self, session: ClientSession, header, parts: Iterator) -> Request:
+    @contextmanager
+    def _upload(self, parts: Iterator, context) -> Iterator[Iterator]:
+        """A stream of a client's parts, which has to move."""
+        with self._paces.watched(context) as stream:
+            yield stream.counted(parts)
+
+    def _cost(self, header) -> Cost:
+        """What a question will take, by its header alone; raises Refusal when that is more than was announced."""
         product = self.held.products.get(header.product)
         if product is None:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, "this worker holds no product of that name")
+        most = self._largest_rows[header.product]
+        if not 1 <= header.rows <= most:
+            reason = f"a question for this layer has 1 to {most} rows and this one announces {header.rows}"
+            raise Refusal(grpc.StatusCode.OUT_OF_RANGE, reason, "rows")
+        cost = product.server.cost(header.rows)
+        self._check_size(header.size, cost.question)
+        return cost
+
+    @staticmethod
+    def _check_size(size: int, most: int) -> None:
+        if not 0 < size <= most:
+            reason = f"a message of {size} bytes is not between 1 and the {most} that this worker takes"
+            raise Refusal(grpc.StatusCode.OUT_OF_RANGE, reason, "size")
+
+    def _question(self, session: ClientSession, header, parts: Iterator) -> Request:
         if len(header.request_id) != REQUEST_ID_BYTES:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"a request id has {REQUEST_ID_BYTES} bytes")
         data = read_data(parts, header.size)
         self.metrics.received(len(data))
         session.note(header.request_id, data, self.limits.repeats)
-        return Request(session, product, data)
+        return Request(session, self.held.products[header.product], header.rows, data)
 
     def _multiplied(self, request: Request) -> tuple[bytes, messages.Work]:
         """The answer's bytes, and what was done for it; the same question gives the same bytes."""
         server, watch = request.product.server, Stopwatch()
         before = replace(server.counters)
         message = self._parsed(self.held.backend.ciphertext_from_bytes, request.data)
+        if message.rows != request.rows:
+            reason = f"the message has {message.rows} rows and its header announced {request.rows}"
+            raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, reason)
         self._check_material(request.session, message)
         answer = self._parsed(server.matmul, message).to_bytes()
         done = server.counters
@@ -174,6 +225,14 @@ class WorkerService(WorkerServicer):
             encrypted_products=done.encrypted_products - before.encrypted_products,
             int8_operations=done.int8_operations - before.int8_operations,
         )
+
+    def _keep(self, session: ClientSession, material) -> None:
+        """Make material a session's, or drop it when the session has ended while it came."""
+        try:
+            session.keep(material)
+        except Refusal:
+            self.held.release(material)
+            raise
 
     def _check_material(self, session: ClientSession, message) -> None:
         """Nothing; raises Refusal when a message needs public material that is not its own session's."""
@@ -188,22 +247,3 @@ class WorkerService(WorkerServicer):
             return parse(data)
         except ValueError as error:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from None
-
-    def _my_turn(self, context):
-        """The right to multiply; given up when the client no longer waits."""
-        return _Turn(self._turn, context)
-
-
-class _Turn:
-    """A lock that stops waiting when nobody wants the answer any more."""
-
-    def __init__(self, lock: threading.Lock, context):
-        self._lock, self._context = lock, context
-
-    def __enter__(self):
-        while not self._lock.acquire(timeout=POLL_S):
-            if not self._context.is_active():
-                raise Refusal(grpc.StatusCode.CANCELLED, "the client went away")
-
-    def __exit__(self, *_):
-        self._lock.release()

@@ -1,4 +1,4 @@
-"""What a worker remembers of its clients: who they are, what they were answered, and how much memory they hold."""
+"""What a worker remembers of its clients: who they are, what they sent for all questions, and what they were answered."""
 
 from __future__ import annotations
 
@@ -7,49 +7,32 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import grpc
+
+from private_lora.network.worker.limits import Limits, Refusal
+from private_lora.network.worker.quotas import Quota
 
 REMEMBERED_REQUESTS = 4096
 # A digest of the message stands in its first bytes, see `backends.base.pack`.
 FINGERPRINTED_BYTES = 512
 
 
-class Refusal(Exception):
-    """A request that is answered with a status instead; the text is for the client's user."""
-
-    def __init__(self, code: grpc.StatusCode, reason: str):
-        super().__init__(reason)
-        self.code, self.reason = code, reason
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one worker grants.
-
-    message_bytes: of one message. memory_bytes: of all messages that are being read, multiplied or sent at one time. clients:
-    sessions at one time. requests: at one time, of all clients. repeats: answers to one and the same request. deadline_s: the
-    longest a client may ask for. idle_s: after which a session gives way to a new one; its client may open another.
-    """
-
-    message_bytes: int = 2**30
-    memory_bytes: int = 4 * 2**30
-    clients: int = 8
-    requests: int = 16
-    repeats: int = 8
-    deadline_s: float = 3600.0
-    idle_s: float = 120.0
-
-
 @dataclass
 class ClientSession:
-    """One client between handshake and goodbye. identity: of its certificate. material: its public material, if any."""
+    """One client between handshake and goodbye. identity: of its certificate.
+
+    material: its public material, if any. release: called with it when it is replaced, and at the end.
+    """
 
     identity: str
     last_used: float
+    release: Callable[[object], None] = lambda material: None
     material: object = None
+    is_over: bool = False
     answered: OrderedDict[bytes, tuple[bytes, int]] = field(default_factory=OrderedDict)
     requests: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -65,6 +48,20 @@ class ClientSession:
             with self.lock:
                 self.requests -= 1
                 self.last_used = time.monotonic()
+
+    def keep(self, material) -> None:
+        """Public material in place of what there was; raises Refusal when the session has ended meanwhile."""
+        with self.lock:
+            if self.is_over:
+                raise Refusal(grpc.StatusCode.NOT_FOUND, "this session has ended: open one")
+            old, self.material = self.material, material
+        self.release(old)
+
+    def end(self) -> None:
+        """Take no material any more, and give back what there is."""
+        with self.lock:
+            self.is_over, material, self.material = True, self.material, None
+        self.release(material)
 
     def note(self, request_id: bytes, data: bytes, repeats: int) -> None:
         """Count a request; raises Refusal when its id was used for another question, or too often for this one."""
@@ -82,10 +79,11 @@ class ClientSession:
 
 
 class Sessions:
-    """All sessions of a worker, by id. `release` is called with the material of every session that ends."""
+    """All sessions of a worker, by id. `release` is called with the material of every session that ends, or None."""
 
-    def __init__(self, limits: Limits, release):
+    def __init__(self, limits: Limits, release: Callable[[object], None]):
         self._limits, self._release = limits, release
+        self._quota = Quota("sessions", limits.clients, "sessions")
         self._sessions: dict[bytes, ClientSession] = {}
         self._lock = threading.Lock()
 
@@ -93,22 +91,32 @@ class Sessions:
         return len(self._sessions)
 
     def open(self, identity: str) -> bytes:
-        """Id of a new session; raises Refusal when there are too many, none of them idle."""
+        """Id of a new session; raises Refusal when there are too many that are not idle, or too many of this client.
+
+        Of its own sessions, the one that it has not used for longest gives way: its last run may have died without a goodbye.
+        """
         with self._lock:
-            if len(self._sessions) >= self._limits.clients:
-                self._end_idle()
-            if len(self._sessions) >= self._limits.clients:
-                raise Refusal(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, f"this worker serves its {self._limits.clients} clients already"
-                )
+            try:
+                self._quota.take(identity)
+            except Refusal:
+                self._end_idle(identity)
+                self._quota.take(identity)
             session_id = os.urandom(16)
-            self._sessions[session_id] = ClientSession(identity, time.monotonic())
+            self._sessions[session_id] = ClientSession(identity, time.monotonic(), self._release)
             return session_id
 
-    def _end_idle(self) -> None:
+    def _end_idle(self, identity: str) -> None:
+        """End sessions without requests: the oldest of this client, and all that nobody has used for long."""
         oldest = time.monotonic() - self._limits.idle_s
-        for session_id in [i for i, s in self._sessions.items() if s.last_used < oldest and not s.requests]:
-            self._release(self._sessions.pop(session_id).material)
+        unused = {i: s for i, s in self._sessions.items() if not s.requests}
+        own = min((i for i, s in unused.items() if s.identity == identity), key=lambda i: unused[i].last_used, default=None)
+        for session_id in [i for i, s in unused.items() if s.last_used < oldest or i == own]:
+            self._end(session_id)
+
+    def _end(self, session_id: bytes) -> None:
+        session = self._sessions.pop(session_id)
+        self._quota.give_back(session.identity)
+        session.end()
 
     def find(self, session_id: bytes, identity: str) -> ClientSession:
         """The session; raises Refusal when there is none (NOT_FOUND: the worker was restarted, say) or it is another's."""
@@ -125,46 +133,5 @@ class Sessions:
         """End a session; raises Refusal as `find` does."""
         self.find(session_id, identity)
         with self._lock:
-            session = self._sessions.pop(session_id, None)
-        if session is not None:
-            self._release(session.material)
-
-
-class Budget:
-    """Bytes of messages in memory at one time, and requests at one time."""
-
-    def __init__(self, limits: Limits):
-        self._limits = limits
-        self._lock = threading.Lock()
-        self.bytes, self.requests = 0, 0
-
-    @contextmanager
-    def request(self):
-        """A place among the requests; raises Refusal when all are taken."""
-        with self._lock:
-            if self.requests >= self._limits.requests:
-                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, f"this worker has its {self.requests} requests already")
-            self.requests += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.requests -= 1
-
-    @contextmanager
-    def reserved(self, size: int):
-        """Room for a message; raises Refusal when it is too large, or too much for now."""
-        if not 0 < size <= self._limits.message_bytes:
-            raise Refusal(
-                grpc.StatusCode.OUT_OF_RANGE,
-                f"a message of {size} bytes is not between 1 and the {self._limits.message_bytes} that this worker takes",
-            )
-        with self._lock:
-            if self.bytes + size > self._limits.memory_bytes:
-                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, f"no room for {size} more bytes at present")
-            self.bytes += size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.bytes -= size
+            if session_id in self._sessions:
+                self._end(session_id)
