@@ -122,7 +122,7 @@ def test_glwe_questions_need_the_public_material_of_their_own_session(glwe):
 def test_a_session_whose_request_is_being_served_is_not_idle():
     sessions = Sessions(Limits(clients=1, idle_s=0.0), release=lambda material: None)
     first = sessions.open("a client")
-    with sessions.find(first, "a client").serving(), pytest.raises(Refusal, match="serves its 1 clients"):
+    with sessions.find(first, "a client").serving(), pytest.raises(Refusal, match="1 of 1 are taken"):
         sessions.open("another")
     assert sessions.open("another")
     with pytest.raises(Refusal, match="does not know the session"):
