@@ -1,4 +1,4 @@
-"""Altered messages to a worker over TLS for as long as it takes, while an honest client works. Writes what came of them as JSON.
+"""Altered messages to a worker over TLS for as long as it takes, while an honest client works; writes JSON of what came of it.
 
     PYTHONPATH=src:tests/helpers python tests/adversarial/network/fuzz_at_length.py --messages 1000000 --out fuzz.json
 
@@ -90,8 +90,8 @@ def started(directory: Path) -> tuple[subprocess.Popen, Address, Tls, Tls]:
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in WORKER.items()]
     files = ["--tls-cert", made[0] / "worker.pem", "--tls-key", made[0] / "worker-key.pem", "--client-ca", both]
     command = [sys.executable, "-m", "private_lora", "worker", *flags, "--backend=packed", "--listen=127.0.0.1:0", *files]
-    log = open(directory / "worker.log", "w")
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=log, text=True)
+    with open(directory / "worker.log", "w") as log:
+        process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=log, text=True)
     line = next(line for line in process.stdout if line.startswith("listening on "))
     tls = [Tls(path / "client.pem", path / "client-key.pem", made[0] / "worker-ca.pem") for path in made]
     return process, Address.parse(line.removeprefix("listening on ")), *tls
