@@ -133,7 +133,7 @@ class Honest:
                 refusal = client.accept(self.client.public_material().to_bytes())
             if refusal is not None:
                 return False
-            answer = client.multiply(client.question(data, self.product))
+            answer = client.multiply(client.question(data, self.product, rows=len(x)))
             client.stub.Close(messages.Goodbye(session_id=client.session_id), timeout=DEADLINE_S)
         return isinstance(answer, bytes) and self.is_right(x, answer)
 

@@ -18,7 +18,7 @@ from private_lora.specs.worker import WorkerSpec
 MEGABYTE = 2**20
 LIMIT_FLAGS = {
     "max-message-mb": ("message_bytes", MEGABYTE, "largest message"),
-    "max-memory-mb": ("memory_bytes", MEGABYTE, "all messages in memory at one time"),
+    "max-memory-mb": ("memory_bytes", MEGABYTE, "memory of all messages, and of the work on them, at one time"),
     "max-clients": ("clients", 1, "sessions at one time"),
     "max-requests": ("requests", 1, "requests at one time, of all clients"),
     "max-deadline-s": ("deadline_s", 1, "longest deadline that a client may set, in seconds"),

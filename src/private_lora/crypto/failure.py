@@ -78,8 +78,6 @@ def sigmas(failure_log2: float) -> float:
     return math.sqrt(2 * math.log(2) * (1 - failure_log2))
 
 
-
-
 @numba.njit(cache=True)
 def _rounding(t, common, bits):
     """ln R(t) and its derivative."""

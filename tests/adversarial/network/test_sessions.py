@@ -103,14 +103,14 @@ def test_glwe_questions_need_the_public_material_of_their_own_session(glwe):
     with RawClient(address_of(worker)) as first, RawClient(address_of(worker)) as second:
         assert first.open() is None
         assert second.open() is None
-        code, text = first.multiply(first.question(data, PRODUCT))
+        code, text = first.multiply(first.question(data, PRODUCT, rows=1))
         assert code == Code.INVALID_ARGUMENT
         assert "public material" in text
         for damaged in (material[:-1], material[:100], material[:50] + b"x" + material[51:], b"x"):
             assert first.accept(damaged)[0] == Code.INVALID_ARGUMENT
         assert first.accept(material) is None
-        assert one.is_right(x, first.multiply(first.question(data, PRODUCT)))
-        code, text = second.multiply(second.question(data, PRODUCT))
+        assert one.is_right(x, first.multiply(first.question(data, PRODUCT, rows=1)))
+        code, text = second.multiply(second.question(data, PRODUCT, rows=1))
         assert code == Code.INVALID_ARGUMENT
         assert "public material" in text
         first.stub.Close(messages.Goodbye(session_id=first.session_id), timeout=5)
@@ -122,7 +122,7 @@ def test_glwe_questions_need_the_public_material_of_their_own_session(glwe):
 def test_a_session_whose_request_is_being_served_is_not_idle():
     sessions = Sessions(Limits(clients=1, idle_s=0.0), release=lambda material: None)
     first = sessions.open("a client")
-    with sessions.find(first, "a client").serving(), pytest.raises(Refusal, match="serves its 1 clients"):
+    with sessions.find(first, "a client").serving(), pytest.raises(Refusal, match="1 of 1 are taken"):
         sessions.open("another")
     assert sessions.open("another")
     with pytest.raises(Refusal, match="does not know the session"):

@@ -14,8 +14,8 @@ import numpy as np
 
 from private_lora.backends.contract import Client, Cost, Plan, Server, check_activations
 from private_lora.backends.packed.hints import Hint, product_identity
-from private_lora.core.secrets import wipe
 from private_lora.backends.packed.messages import SessionAnswer, SessionQuestion, session_answer_bytes, session_question_bytes
+from private_lora.core.secrets import wipe
 from private_lora.crypto.kernels import fastest_kernel
 from private_lora.crypto.pads import SLOTS, Pad, decrypt_slots, encrypt_slots
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits

@@ -37,9 +37,7 @@ class Quota:
                     f"no room for {amount} more {self._unit} at present: {self.held} of {self._total} are taken"
                 )
             if own and own + amount > left:
-                raise self._refusal(
-                    f"this client has {own} {self._unit} already, and {amount} more would leave too few to others"
-                )
+                raise self._refusal(f"this client has {own} {self._unit} already: {amount} more leave too few to others")
             self._held[client] += amount
 
     def give_back(self, client: str, amount: int = 1) -> None:
