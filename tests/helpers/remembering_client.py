@@ -12,18 +12,17 @@ from private_lora.backends import load
 from private_lora.backends.packed import exact, session
 from private_lora.crypto import pads, rlwe
 
-MASK, LENGTH = 0xA5, 128
+MASK, LENGTH, LEAST = 0xA5, 128, 24
 patterns: dict[str, str] = {}
 
 
 def tell(kind, array):
-    """A masked copy of the first bytes of an array (contiguous) or of a seed."""
-    view = (
-        np.frombuffer(array, np.uint8)[:LENGTH]
-        if isinstance(array, (bytes, bytearray))
-        else array.ravel().view(np.uint8)[:LENGTH]
-    )
-    patterns[(view ^ MASK).tobytes().hex()] = kind
+    """Masked copies of pieces of an array (contiguous), or of a seed."""
+    values = np.frombuffer(array, np.uint8) if isinstance(array, (bytes, bytearray)) else array.reshape(-1).view(np.uint8)
+    for start in range(0, len(values), max(LENGTH, len(values) // 5)):
+        piece = values[start : start + LENGTH]
+        if len(piece) in (LENGTH, len(values)) and np.count_nonzero(piece) >= LEAST:
+            patterns[(piece ^ MASK).tobytes().hex()] = kind
 
 
 def watch(kind, module, name):
