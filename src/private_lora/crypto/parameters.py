@@ -35,8 +35,8 @@ LARGEST_LOG2_Q = 62
 MOST_DROPPED_BITS = 5
 # A share of the noise budget: how much the short answer of the approximate mode may add to the variance of its error.
 SWITCH_SHARE = 0.1
-# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise. Up to it,
-# everything that float64 rounds is less than one unit of the last bit of a mask of this width.
+# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise. Up
+# to it, everything that float64 rounds is less than one unit of the last bit of a mask of this width.
 LARGEST_MASK_BITS = 47
 
 
