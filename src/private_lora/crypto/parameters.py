@@ -27,8 +27,8 @@ SECURITY_CAPS = {
 }
 SECURITY_BITS = 128
 ERROR_STD = 3.2
-# Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong with
-# a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
+# Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong
+# with a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
 FAILURE_LOG2 = -80
 # Residues are int64 with room for carries; no supported pair of bit-widths needs more, as weights go 8 bits at a time.
 LARGEST_LOG2_Q = 62
