@@ -22,7 +22,7 @@ SHAPES = ((64, 64), (256, 512), (2048, 256))
 PLANNED = (
     *(("packed", bits, {}) for bits in (4, 8, 12, 16)),
     ("packed", 8, {"security": "quantum"}),
-    ("packed", 8, {"failure_log2": -40}),
+    ("packed", 8, {"failure_log2": -128}),
     *(("packed_approx", 8, {"log2_q": log2_q}) for log2_q in (20, 22, 24, 26, 28)),
     ("packed_approx", 12, {"log2_q": 26}),
     ("packed_simulated", 8, {"log2_q": 24}),

@@ -40,8 +40,9 @@ import numba
 
 RUN_FAILURE_LOG2 = -40
 """log2 of the largest probability with which any value of a run may be wrong where its answers are called exact."""
-# For what the proof leaves out: the rounded probabilities of the sampler's table (errors of 2^-128 each; they matter only where one
-# weight outweighs all others), the parity of point 1 for 2^17 inputs, and float64 here. Together less than this down to 2^-256.
+# For what the proof leaves out: the rounded probabilities of the sampler's table (errors of 2^-128 each; they matter only where
+# one weight outweighs all others), the parity of point 1 for 2^17 inputs, and float64 here. Together less than this down
+# to 2^-256.
 _SLACK_BITS = 0.25
 _STEPS = 30
 

@@ -27,16 +27,16 @@ SECURITY_CAPS = {
 }
 SECURITY_BITS = 128
 ERROR_STD = 3.2
-# Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong with
-# a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
+# Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong
+# with a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
 FAILURE_LOG2 = -80
 # Residues are int64 with room for carries; no supported pair of bit-widths needs more, as weights go 8 bits at a time.
 LARGEST_LOG2_Q = 62
 MOST_DROPPED_BITS = 5
 # A share of the noise budget: how much the short answer of the approximate mode may add to the variance of its error.
 SWITCH_SHARE = 0.1
-# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise. Up to it,
-# everything that float64 rounds is less than one unit of the last bit of a mask of this width.
+# Decrypting multiplies an answer's mask with the secret in float64; beyond this many bits, that would add to the noise. Up
+# to it, everything that float64 rounds is less than one unit of the last bit of a mask of this width.
 LARGEST_MASK_BITS = 47
 
 

@@ -14,7 +14,6 @@ from private_lora.crypto.parameters import (
     choose_approximate,
     choose_exact,
     security_caps,
-    sigmas,
 )
 
 CAPS = [(table, size, cap) for table, caps in SECURITY_CAPS.items() for size, cap in caps.items()]
@@ -180,11 +179,6 @@ def test_the_short_answer_of_the_approximate_mode_adds_at_most_a_tenth(table, lo
 def test_moduli_that_no_ring_allows_are_refused_for_the_approximate_mode(table, log2_q):
     with pytest.raises(ValueError, match=f"not {log2_q}"):
         choose_approximate(log2_q, 10.0, table)
-
-
-@pytest.mark.parametrize(("failure_log2", "z"), [(-1.0, 0.67449), (-64.0, 9.1567), (-4.3219, 1.95996)])
-def test_sigmas_are_those_of_the_normal_distribution(failure_log2, z):
-    assert sigmas(failure_log2) == pytest.approx(z, abs=2e-2 if failure_log2 < -60 else 1e-4)
 
 
 def test_the_report_names_both_tables_and_the_expansion():
