@@ -32,7 +32,7 @@ from private_lora.specs.worker import WorkerSpec
 WORKER = {"model": "mini-llama", "layers": "0", "activation_bits": 8, "weight_bits": 8}
 PRODUCT = "model.layers.0.mlp.down_proj forward"
 SEED, ROWS, DEADLINE_S = 20250507, 128, 60.0
-ATTACKERS, AT_ONCE, BATCH = 2, 4, 500
+ATTACKERS, AT_ONCE, BATCH = 2, 4, 100
 
 
 def attack(address: Address, tls: Tls, questions: list, first: int, stop: int) -> Counter:
@@ -120,11 +120,14 @@ def main() -> None:
 
 def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> dict:
     """What came of the messages."""
-    memory, statuses, begin = psutil.Process(process.pid), Counter(), time.monotonic()
+    memory, statuses = psutil.Process(process.pid), Counter()
+    work.until(lambda: work.right)  # the first one compiles
+    begin = time.monotonic()
     alone = work.until(lambda: time.monotonic() - begin > args.alone_seconds)
-    at_first, begin = memory.memory_info().rss, time.monotonic()
-    rss, submitted, open_batches, reported = [at_first], 0, [], begin
     with ProcessPoolExecutor(ATTACKERS, get_context("spawn")) as attackers:
+        list(attackers.map(attack, *zip(*[(*attacked, 0, 0)] * ATTACKERS, strict=True)))  # they are there before time counts
+        at_first, begin = memory.memory_info().rss, time.monotonic()
+        rss, submitted, open_batches, reported = [at_first], 0, [], begin
 
         def is_over() -> bool:
             nonlocal submitted, reported
