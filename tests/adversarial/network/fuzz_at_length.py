@@ -32,7 +32,7 @@ from private_lora.specs.worker import WorkerSpec
 WORKER = {"model": "mini-llama", "layers": "0", "activation_bits": 8, "weight_bits": 8}
 PRODUCT = "model.layers.0.mlp.down_proj forward"
 SEED, ROWS, DEADLINE_S = 20250507, 128, 60.0
-ATTACKERS, AT_ONCE, BATCH, ALONE_S = 2, 4, 500, 20.0
+ATTACKERS, AT_ONCE, BATCH = 2, 4, 100
 
 
 def attack(address: Address, tls: Tls, questions: list, first: int, stop: int) -> Counter:
@@ -101,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10**6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever was sent")
+    parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone first")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     held, truth = (hold(WorkerSpec(**WORKER, backend=name)) for name in ("packed", "integer"))
@@ -119,11 +120,14 @@ def main() -> None:
 
 def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> dict:
     """What came of the messages."""
-    memory, statuses, begin = psutil.Process(process.pid), Counter(), time.monotonic()
-    alone = work.until(lambda: time.monotonic() - begin > ALONE_S)
-    at_first, begin = memory.memory_info().rss, time.monotonic()
-    rss, submitted, open_batches, reported = [at_first], 0, [], begin
+    memory, statuses = psutil.Process(process.pid), Counter()
+    work.until(lambda: work.right)  # the first one compiles
+    begin = time.monotonic()
+    alone = work.until(lambda: time.monotonic() - begin > args.alone_seconds)
     with ProcessPoolExecutor(ATTACKERS, get_context("spawn")) as attackers:
+        list(attackers.map(attack, *zip(*[(*attacked, 0, 0)] * ATTACKERS, strict=True)))  # they are there before time counts
+        at_first, begin = memory.memory_info().rss, time.monotonic()
+        rss, submitted, open_batches, reported = [at_first], 0, [], begin
 
         def is_over() -> bool:
             nonlocal submitted, reported
