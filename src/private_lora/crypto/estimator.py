@@ -38,7 +38,7 @@ def usvp_bits(column: str, dimension: int, log2_q: int) -> float:
 def _smallest_lattice(block, dimension, log2_q):
     """Smallest dimension of the embedding in which reduction by `block` finds the secret; inf where none is.
 
-    With secrets scaled up to the error's deviation s, the embedding of d dimensions has volume q^(d - n - 1) (s / s_secret)^n s.
+    With secrets scaled up to the error's deviation s, the embedding of dimension d has volume q^(d - n - 1) (s / s_secret)^n s.
     The projection of the short vector on the last block, s sqrt(block), must be shorter than that block's first vector,
     delta^(2 block - d - 1) volume^(1/d): after multiplying by d, a quadratic inequality in d.
     """

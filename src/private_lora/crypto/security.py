@@ -37,7 +37,7 @@ class Estimate(NamedTuple):
 
 def estimate(column: str, ring_size: int, log2_q: int) -> Estimate:
     """Of one secret. A modulus between two rows of the table counts as the larger one, which has fewer bits."""
-    rows = _table()[ring_size] if ring_size in _table() else {}
+    rows = _table().get(ring_size, {})
     row = min((q for q in rows if q >= log2_q), default=None)
     if row is None or log2_q < min(rows):
         bits = usvp_bits(column, ring_size, log2_q) - excess(column)
@@ -83,17 +83,14 @@ def report(column: str, ring_size: int, log2_q: int, hybrid_bits: int = 0) -> di
     column: the one that decided. hybrid_bits: what a proof over many secrets costs. Margin: bits of log2 Q below the largest
     that leaves SECURITY_BITS of the proof; negative where fewer are left.
     """
-    found = {name: estimate(name, ring_size, log2_q) for name in COLUMNS}
-    caps = {name: security_caps(name, SECURITY_BITS + hybrid_bits)[ring_size] for name in COLUMNS}
-    return {
-        "security_column": column,
-        "bits_of_one_secret": {name: round(e.bits, 1) for name, e in found.items()},
-        "bits_of_proof": {name: round(e.bits - hybrid_bits, 1) for name, e in found.items()},
-        "estimate_basis": {name: e.basis for name, e in found.items()},
-        "cheapest_attack": {name: e.attack for name, e in found.items()},
-        "cap_log2_q": caps,
-        "margin_log2_q": {name: cap - log2_q for name, cap in caps.items()},
-    }
+    said: dict = {"security_column": column}
+    for name in COLUMNS:
+        found, cap = estimate(name, ring_size, log2_q), security_caps(name, SECURITY_BITS + hybrid_bits)[ring_size]
+        said[f"{name}_bits_of_one_secret"] = round(found.bits, 1)
+        said[f"{name}_bits_of_proof"] = round(found.bits - hybrid_bits, 1)
+        said[f"{name}_basis"], said[f"{name}_attack"] = found.basis, found.attack
+        said[f"{name}_cap_log2_q"], said[f"{name}_margin_log2_q"] = cap, cap - log2_q
+    return said
 
 
 def _known() -> str:
@@ -115,3 +112,7 @@ def _attacks(row: dict[str, float], column: str) -> dict[str, float]:
     """Bits by attack in that column."""
     attacks = ("usvp", "bdd", "dual_hybrid")
     return {attack: row[f"{attack}_{column}"] for attack in attacks if f"{attack}_{column}" in row}
+
+
+SECURITY_CAPS = {name: security_caps(name) for name in COLUMNS}
+"""Largest log2 Q for SECURITY_BITS of one secret, by column and ring size."""
