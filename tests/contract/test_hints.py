@@ -55,7 +55,7 @@ def test_what_a_hint_belongs_to_is_in_its_name(other, tmp_path):
     if other == "seed":
         (tmp_path / "masks.json").unlink()
     kept = {path: path.read_bytes() for path in tmp_path.glob("*.hint")}
-    changed = {"bits of activations": {"bits": 12}, "security": {"security": "quantum"}}.get(other, {})
+    changed = {"bits of activations": {"bits": 12}, "security": {"security": "chaloy21_quantum"}}.get(other, {})
     assert run(tmp_path, weight, **changed) == 1
     there = set(tmp_path.glob("*.hint"))
     if other == "seed":

@@ -107,13 +107,13 @@ def test_a_small_ring_is_exact_too(mask, rows):
 
 
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("options", [{"security": "quantum"}, {"failure_log2": -128}, {"failure_log2": -64}])
+@pytest.mark.parametrize("options", [{"security": "chaloy21_quantum"}, {"failure_log2": -128}, {"failure_log2": -64}])
 def test_other_tables_and_targets_are_exact_and_kept(mask, options):
     x, weight = integers(0, (40, 300), 8), integers(1, (300, 40), 8)
     plan, client, server = parties(weight, 8, mask=mask, **options)
     p = plan.parameters
     assert p["failure_log2"] <= options.get("failure_log2", -80)
-    assert p["table"] == options.get("security", "classical")
+    assert p["table"] == options.get("security", "matzov")
     assert p["log2_q"] <= p[f"{p['table']}_cap_log2_q"]
     np.testing.assert_array_equal(client.decrypt(server.matmul(client.encrypt(x))), x @ weight)
 

@@ -145,7 +145,12 @@ def test_a_modulus_without_room_for_the_error_is_refused_in_one_line(mask, name)
 
 @pytest.mark.parametrize(
     ("mask", "security", "ring_size"),
-    [("fresh", "classical", 1024), ("fresh", "quantum", 2048), ("session", "classical", 2048), ("session", "quantum", 2048)],
+    [
+        ("fresh", "matzov", 1024),
+        ("fresh", "chaloy21_quantum", 2048),
+        ("session", "matzov", 2048),
+        ("session", "chaloy21_quantum", 2048),
+    ],
 )
 def test_the_ring_is_the_smallest_the_table_allows(mask, security, ring_size):
     plan = load("packed_approx", security=security, mask=mask).plan(integers(1, (64, 8), 8), 8)

@@ -82,9 +82,9 @@ def test_other_numbers_in_the_header_are_refused_before_anything_is_computed(mas
 def test_parameters_beyond_a_security_cap_are_refused_as_such(kind):
     mask = "fresh"  # a session's messages say nothing of ring and modulus: the plan's alone count
     backend, _, _, data = messages(mask)
-    with pytest.raises(ValueError, match="classical 128-bit security cap for N = 2048"):
+    with pytest.raises(ValueError, match="matzov 128-bit security cap for N = 2048"):
         backend.ciphertext_from_bytes(relabelled(mask, data[kind], 4, 54))
-    with pytest.raises(ValueError, match="classical 128-bit security cap for N = 1024"):
+    with pytest.raises(ValueError, match="matzov 128-bit security cap for N = 1024"):
         backend.ciphertext_from_bytes(relabelled(mask, data[kind], 3, 1024))
     with pytest.raises(ValueError, match="ring size 512 is none of"):
         backend.ciphertext_from_bytes(relabelled(mask, data[kind], 3, 512))

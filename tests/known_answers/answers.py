@@ -21,7 +21,7 @@ FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_tile"
 SHAPES = ((64, 64), (256, 512), (2048, 256))
 PLANNED = (
     *(("packed", bits, {}) for bits in (4, 8, 12, 16)),
-    ("packed", 8, {"security": "quantum"}),
+    ("packed", 8, {"security": "chaloy21_quantum"}),
     ("packed", 8, {"failure_log2": -128}),
     *(("packed_approx", 8, {"log2_q": log2_q}) for log2_q in (20, 22, 24, 26, 28)),
     ("packed_approx", 12, {"log2_q": 26}),

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from private_lora.core.units import of_bits, of_bytes, of_seconds
 from private_lora.results.disturbance import DISTURBED_SHARE
 
-WIDTHS = (22, 13, 6, 8, 10, 8, 18, 16, 9)
-HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "bits", "margin classical", "margin quantum", "up/down")
+WIDTHS = (22, 13, 6, 8, 10, 16, 16, 16, 9)
+HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "MATZOV", "ADPS16", "ChaLoy21 quantum", "up/down")
 
 
 def text_of(estimate: dict) -> str:
@@ -46,10 +46,7 @@ def _backend(b: dict, e: dict) -> Iterator[str]:
     yield f"{b['backend']}: parameters by layer, smallest to largest over the blocks ({b['planned_from']})"
     yield _row(HEADS)
     yield from (_row(_parameters(p)) for p in b["parameters"])
-    yield "  bits: security by classical tables; margin: bits of log2 Q below the cap of each table, for one secret"
-    proofs = [p["bits_of_proof"][0] for p in b["parameters"] if p["bits_of_proof"]]
-    if proofs:
-        yield f"  a mask has many secrets: with them all, the proof leaves {min(proofs):.0f} bits or more"
+    yield "  MATZOV, ADPS16, ChaLoy21 (quantum): bits of security in these cost models, of the proof for all secrets of a mask"
     yield f"{b['backend']}: cost"
     up, down = step["upload_bytes"], step["download_bytes"]
     yield _line("traffic a token", f"{of_bytes(up / tokens)} up, {of_bytes(down / tokens)} down ({b['bytes_basis']})")
@@ -85,10 +82,10 @@ def _plain(e: dict) -> Iterator[str]:
 def _parameters(p: dict) -> tuple[str, ...]:
     failure = "none given" if p["failure_log2"] is None else f"2^{p['failure_log2'][1]:.0f}"
     bits = f"{_span(p['upload_bits_per_value'])}/{_span(p['download_bits_per_value'])}"
-    spans = [_span(p[name]) for name in ("classical_margin_bits", "quantum_margin_bits")]
+    spans = [_span(p[name]) for name in ("matzov_bits_of_proof", "adps16_bits_of_proof", "chaloy21_quantum_bits_of_proof")]
     shape = f"{p['inputs']} x {p['outputs']}"
-    ring, modulus, security = (_span(p[name]) for name in ("ring_size", "log2_q", "security_bits"))
-    return (f"{p['layer']} {p['phase']}", shape, ring, modulus, failure, security, *spans, bits)
+    ring, modulus = (_span(p[name]) for name in ("ring_size", "log2_q"))
+    return (f"{p['layer']} {p['phase']}", shape, ring, modulus, failure, *spans, bits)
 
 
 def _span(values: list) -> str:

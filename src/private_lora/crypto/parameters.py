@@ -16,17 +16,11 @@ from functools import cache
 
 import numpy as np
 
+from private_lora.crypto.estimator import ERROR_STD
 from private_lora.crypto.failure import PhaseError, sigmas
+from private_lora.crypto.security import COLUMN, SECURITY_BITS, security_caps
+from private_lora.crypto.security import report as security_report
 
-# Largest log2 Q for 128 bits of security, dense ternary secret, error of std 3.2, by ring size N. Classical: the smaller of the
-# Homomorphic Encryption Standard (2018) and the Security Guidelines for Implementing Homomorphic Encryption (2024/463).
-# Quantum: core-SVP with a quantum sieve. "128 bits" depends on the cost model, so both are reported.
-SECURITY_CAPS = {
-    "classical": {1024: 26, 2048: 53, 4096: 106, 8192: 214},
-    "quantum": {1024: 21, 2048: 41, 4096: 83, 8192: 165},
-}
-SECURITY_BITS = 128
-ERROR_STD = 3.2
 # Of one value. A step of Llama-3.2-1B at 2,048 tokens decrypts 2^30 values; with this, any of 2^40 values of a run is wrong
 # with a probability of 2^-40 at most (`failure.RUN_FAILURE_LOG2`).
 FAILURE_LOG2 = -80
@@ -55,7 +49,7 @@ class PackedParameters:
     dropped_bits: int
     mask_bits: int
     body_bits: int
-    table: str = "classical"
+    table: str = COLUMN
     common_bits: int = 0
 
     def __post_init__(self):
@@ -76,6 +70,11 @@ class PackedParameters:
     def caps(table: str) -> dict[int, int]:
         """Largest log2 Q by ring size that these parameters may have."""
         return security_caps(table)
+
+    @property
+    def hybrid_bits(self) -> int:
+        """What a proof over all secrets under one mask costs."""
+        return 0
 
     @property
     def sent(self) -> tuple[int, ...]:
@@ -128,29 +127,21 @@ class PackedParameters:
         return self.phase_error(column_norm).failure_log2(self.delta / 2)
 
     def report(self, column_norm: float) -> dict:
-        """What a table says about these parameters: sizes, noise, failure probability, both security tables, expansion."""
-        caps = {table: SECURITY_CAPS[table][self.ring_size] for table in SECURITY_CAPS}
+        """What a table says about these parameters: sizes, noise, failure probability, security by cost model, expansion."""
         variance = float(self.noise_variance(column_norm))
-        return asdict(self) | {
-            "mask": "fresh",
-            "security_bits": SECURITY_BITS,
-            "classical_cap_log2_q": caps["classical"],
-            "classical_margin_bits": caps["classical"] - self.log2_q,
-            "quantum_cap_log2_q": caps["quantum"],
-            "quantum_margin_bits": caps["quantum"] - self.log2_q,
-            "error_std": ERROR_STD,
-            "noise_bits": math.log2(variance) / 2 if variance else None,
-            "failure_log2": self.failure_log2(column_norm) if self.delta else None,
-            "upload_bits_per_value": 8 * self.body_planes,
-            "download_bits_per_value": self.mask_bits + self.body_bits,
-        }
-
-
-def security_caps(table: str) -> dict[int, int]:
-    """Largest log2 Q by ring size; raises ValueError on an unknown table."""
-    if table not in SECURITY_CAPS:
-        raise ValueError(f"unknown security table {table!r}: known are {', '.join(SECURITY_CAPS)}")
-    return SECURITY_CAPS[table]
+        security = security_report(self.table, self.ring_size, self.log2_q, self.hybrid_bits)
+        return (
+            asdict(self)
+            | security
+            | {
+                "mask": "fresh",
+                "error_std": ERROR_STD,
+                "noise_bits": math.log2(variance) / 2 if variance else None,
+                "failure_log2": self.failure_log2(column_norm) if self.delta else None,
+                "upload_bits_per_value": 8 * self.body_planes,
+                "download_bits_per_value": self.mask_bits + self.body_bits,
+            }
+        )
 
 
 def rounding_variance(bits: int, common_bits: int = 0) -> float:

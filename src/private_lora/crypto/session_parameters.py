@@ -2,7 +2,7 @@
 
 (a, a s_1 + e_1, a s_2 + e_2, ...) is RLWE with many secrets (SimplePIR, ePrint 2022/949, corollary C.3; HintlessPIR, 2023/1733,
 lemma 11): a hybrid over them costs log2 of their number in bits. The caps on log2 Q are lowered by as much, so that the bound
-of the proof, not only the best known attack, is at 128 bits.
+of the proof, not only the best known attack, is at 128 bits in the cost model that decides.
 
 The client knows A W, the *hint*, and keeps its upper `mask_bits`. It subtracts (A W) s by itself, so an answer is a body alone.
 The ring size then changes neither messages nor the server's work.
@@ -16,20 +16,19 @@ from functools import cache
 
 import numpy as np
 
+from private_lora.crypto.estimator import ERROR_STD
 from private_lora.crypto.failure import sigmas
 from private_lora.crypto.parameters import (
-    ERROR_STD,
     LARGEST_LOG2_Q,
     LARGEST_MASK_BITS,
-    SECURITY_BITS,
     SWITCH_SHARE,
     PackedParameters,
     rounding_variance,
-    security_caps,
     smallest_ring,
     spare_bits,
     too_large,
 )
+from private_lora.crypto.security import SECURITY_BITS, security_caps
 
 SECRETS_LOG2 = 20
 """log2 of how many secrets one mask may have: the limit that the client keeps, and the bits that the hybrid costs."""
@@ -40,12 +39,8 @@ _SHORT_PHASE_BITS = 32
 
 
 def session_caps(table: str) -> dict[int, int]:
-    """Largest log2 Q by ring size that leaves 128 bits after a hybrid over 2^SECRETS_LOG2 secrets.
-
-    Bits are taken to be inversely proportional to log2 Q. That is below the published rows for 192 and 256 bits, so the caps
-    err on the safe side.
-    """
-    return {n: int(cap * SECURITY_BITS / (SECURITY_BITS + SECRETS_LOG2)) for n, cap in security_caps(table).items()}
+    """Largest log2 Q by ring size that leaves 128 bits in that cost model after a hybrid over 2^SECRETS_LOG2 secrets."""
+    return security_caps(table, SECURITY_BITS + SECRETS_LOG2)
 
 
 @dataclass(frozen=True)
@@ -60,6 +55,10 @@ class SessionParameters(PackedParameters):
     @staticmethod
     def caps(table: str) -> dict[int, int]:
         return session_caps(table)
+
+    @property
+    def hybrid_bits(self) -> int:
+        return SECRETS_LOG2
 
     @property
     def sent(self) -> tuple[int, ...]:
@@ -90,12 +89,9 @@ class SessionParameters(PackedParameters):
 
     def report(self, column_norm: float) -> dict:
         """As of PackedParameters, with what many secrets under one mask cost in the proof."""
-        cap = security_caps(self.table)[self.ring_size]
         return super().report(column_norm) | {
             "mask": "session",
             "secrets_log2": SECRETS_LOG2,
-            "bits_of_one_secret": SECURITY_BITS * cap / self.log2_q,
-            "bits_of_proof": SECURITY_BITS * cap / self.log2_q - SECRETS_LOG2,
             "upload_bits_per_value": self.upload_bits,
             "download_bits_per_value": self.body_bits,
         }

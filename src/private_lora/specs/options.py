@@ -32,8 +32,8 @@ class PackedOptions(NoOptions):
 
     failure_log2: FailureLog2 = -80
     """log2 of the largest allowed probability that a value decrypts wrongly; of 2^40 values any is wrong with 2^-40 at -80"""
-    security: Literal["classical", "quantum"] = "classical"
-    """table of caps on log2 Q"""
+    security: Literal["matzov", "adps16", "chaloy21_quantum"] = "matzov"
+    """cost model of an attack that leaves 128 bits to the chosen parameters"""
     mask: Literal["session", "fresh"] = "session"
     """one mask for many questions, whose product with the weight the client computes once, or a mask for each question"""
 

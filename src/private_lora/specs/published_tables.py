@@ -152,8 +152,8 @@ TABLES = (
         "security",
         "Parameters of the encryption",
         "private_lora.publish.tables.security:security",
-        "Ring sizes and largest moduli of the encrypted runs, over all their products, and how far they are from the largest "
-        "modulus that leaves 128 bits of security, by classical and by quantum estimates. *mask*: fresh for every question, or "
+        "Ring sizes and largest moduli of the encrypted runs, over all their products, and the bits of "
+        "security that they leave in several cost models. *mask*: fresh for every question, or "
         "one for a session.",
     ),
     Published(

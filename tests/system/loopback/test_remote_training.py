@@ -171,7 +171,7 @@ def test_strangers_are_refused_on_both_sides(make_spec, workers_of, tls_pair, tm
         ({"weight_bits": 4}, r"has weight bits 4 where this run has 8: start it with the run's --weight-bits"),
         ({"activation_bits": 7}, r"has activation bits 7 where this run has 8"),
         ({"backend": "integer"}, r"has backend 'integer' where this run has 'packed'"),
-        ({"backend_options": {"security": "quantum"}}, r"quantum.*where this run has"),
+        ({"backend_options": {"security": "chaloy21_quantum"}}, r"quantum.*where this run has"),
         ({"share_inputs": False}, r"has share inputs False where this run has True"),
         ({"constant_rows": "reference"}, r"has constant rows 'reference' where this run has 'exact'"),
         ({"weights": "random"}, r"random weights of seed 0' where this run has 'sha256:"),

@@ -17,7 +17,7 @@ VALUES = {
     "data": "codebase",
     "backend": "packed",
     "data_options": {"chunk_characters": 4},
-    "backend_options": {"security": "quantum"},
+    "backend_options": {"security": "chaloy21_quantum"},
     "activation_bits": 8,
     "weight_bits": 6,
     "blocks": 1,

@@ -9,24 +9,19 @@ from hypothesis import strategies as st
 from private_lora.crypto.parameters import (
     LARGEST_LOG2_Q,
     MOST_DROPPED_BITS,
-    SECURITY_CAPS,
     PackedParameters,
     choose_approximate,
     choose_exact,
-    security_caps,
 )
+from private_lora.crypto.security import COLUMNS, security_caps
 
+SECURITY_CAPS = {column: security_caps(column) for column in COLUMNS}
 CAPS = [(table, size, cap) for table, caps in SECURITY_CAPS.items() for size, cap in caps.items()]
 
 
-def parameters(ring_size, log2_q, table="classical", **fields):
+def parameters(ring_size, log2_q, table="matzov", **fields):
     values = {"delta": 0, "dropped_bits": 0, "mask_bits": log2_q, "body_bits": log2_q} | fields
     return PackedParameters(ring_size, log2_q, table=table, **values)
-
-
-def test_the_caps_are_those_of_the_published_tables():
-    assert SECURITY_CAPS["classical"] == {1024: 26, 2048: 53, 4096: 106, 8192: 214}
-    assert SECURITY_CAPS["quantum"] == {1024: 21, 2048: 41, 4096: 83, 8192: 165}
 
 
 @pytest.mark.parametrize(("table", "ring_size", "cap"), CAPS)
@@ -51,7 +46,7 @@ def test_unknown_tables_are_refused_by_name():
         lambda: choose_exact(100, 2.0, -64, "none"),
         lambda: choose_approximate(26, 2.0, "none"),
     ):
-        with pytest.raises(ValueError, match="unknown security table 'none': known are classical, quantum"):
+        with pytest.raises(ValueError, match="unknown security column 'none': known are matzov, adps16, chaloy21_quantum"):
             ask()
 
 
@@ -129,7 +124,7 @@ def test_nothing_smaller_than_what_is_chosen_would_do(bound, norm, target, table
 @given(BOUNDS, NORMS)
 @settings(max_examples=30)
 def test_no_pair_of_shorter_answers_would_do(bound, norm):
-    p = chosen(bound, norm, -64.0, "classical")
+    p = chosen(bound, norm, -64.0, "matzov")
     assume(p is not None)
     for body_bits in range(1, p.body_bits + p.mask_bits - 1):
         mask_bits = p.mask_bits + p.body_bits - 1 - body_bits
@@ -140,17 +135,17 @@ def test_no_pair_of_shorter_answers_would_do(bound, norm):
 @given(BOUNDS, NORMS, TARGETS)
 @settings(max_examples=40)
 def test_the_quantum_table_asks_for_a_larger_ring_or_a_smaller_modulus(bound, norm, target):
-    classical, quantum = (chosen(bound, norm, target, table) for table in ("classical", "quantum"))
+    classical, quantum = (chosen(bound, norm, target, table) for table in ("matzov", "chaloy21_quantum"))
     if classical is None:
         assert quantum is None
     elif quantum is not None:
         assert quantum.ring_size >= classical.ring_size
-        assert quantum.log2_q <= SECURITY_CAPS["quantum"][quantum.ring_size]
-        assert replace(quantum, table="classical") == classical or quantum.ring_size > classical.ring_size
+        assert quantum.log2_q <= SECURITY_CAPS["chaloy21_quantum"][quantum.ring_size]
+        assert replace(quantum, table="matzov") == classical or quantum.ring_size > classical.ring_size
 
 
 def test_the_quantum_table_changes_what_the_defaults_choose():
-    classical, quantum = (choose_exact(2**30, 2.0**11, -64.0, table) for table in ("classical", "quantum"))
+    classical, quantum = (choose_exact(2**30, 2.0**11, -64.0, table) for table in ("matzov", "chaloy21_quantum"))
     assert (classical.ring_size, quantum.ring_size) == (2048, 4096)
 
 
@@ -164,7 +159,7 @@ def test_what_cannot_be_decrypted_is_refused_in_one_line(table):
 
 
 @pytest.mark.parametrize(
-    ("table", "log2_q", "ring_size"), [("classical", 26, 1024), ("classical", 27, 2048), ("quantum", 26, 2048)]
+    ("table", "log2_q", "ring_size"), [("matzov", 26, 1024), ("matzov", 27, 2048), ("chaloy21_quantum", 26, 2048)]
 )
 @pytest.mark.parametrize("norm", [1.0, 100.0, 5000.0])
 def test_the_short_answer_of_the_approximate_mode_adds_at_most_a_tenth(table, log2_q, ring_size, norm):
@@ -175,19 +170,19 @@ def test_the_short_answer_of_the_approximate_mode_adds_at_most_a_tenth(table, lo
     assert whole.noise_variance(norm) <= p.noise_variance(norm) <= 1.1 * whole.noise_variance(norm)
 
 
-@pytest.mark.parametrize(("table", "log2_q"), [("classical", 7), ("classical", 63), ("classical", 215), ("quantum", 166)])
+@pytest.mark.parametrize(("table", "log2_q"), [("matzov", 7), ("matzov", 63), ("matzov", 215), ("chaloy21_quantum", 166)])
 def test_moduli_that_no_ring_allows_are_refused_for_the_approximate_mode(table, log2_q):
     with pytest.raises(ValueError, match=f"not {log2_q}"):
         choose_approximate(log2_q, 10.0, table)
 
 
-def test_the_report_names_both_tables_and_the_expansion():
-    p = choose_exact(2**25, 1000.0, -64.0, "classical")
+def test_the_report_names_the_cost_models_and_the_expansion():
+    p = choose_exact(2**25, 1000.0, -64.0, "matzov")
     report = p.report(1000.0)
-    assert report["classical_margin_bits"] == SECURITY_CAPS["classical"][p.ring_size] - p.log2_q >= 0
-    assert report["quantum_margin_bits"] == SECURITY_CAPS["quantum"][p.ring_size] - p.log2_q
+    assert report["matzov_margin_log2_q"] == SECURITY_CAPS["matzov"][p.ring_size] - p.log2_q >= 0
+    assert report["adps16_margin_log2_q"] == SECURITY_CAPS["adps16"][p.ring_size] - p.log2_q
     assert report["failure_log2"] == p.failure_log2(1000.0)
-    assert report["security_bits"] == 128
+    assert "security_bits" not in report and report["security_column"] == "matzov"
     assert report["upload_bits_per_value"] == 8 * -(-(p.log2_q - p.dropped_bits) // 8)
     assert report["download_bits_per_value"] == p.mask_bits + p.body_bits
     assert p.sent == (p.ring_size, p.log2_q, p.dropped_bits, p.mask_bits, p.body_bits)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from private_lora.crypto import sampling
-from private_lora.crypto.parameters import ERROR_STD, SECURITY_CAPS, PackedParameters
+from private_lora.crypto.parameters import ERROR_STD, PackedParameters
 from private_lora.crypto.ring import LANES
 from private_lora.crypto.rlwe import fresh_secrets, mask_tiles
 from private_lora.crypto.sampling import Stream, fresh_seed, gaussian_errors, statistical_distance, ternary_secret
+from private_lora.crypto.security import security_caps
 
 SEED = bytes(range(32))
 WIDTHS = [21, 26, 30, 32, 33, 38, 47, 53, 62]
@@ -27,7 +28,7 @@ def assert_counts_fit(counts, expected):
 
 def masks_of(log2_q, tiles=1, seed=SEED):
     """Byte planes of some tiles of masks in the smallest ring for such a modulus: tiles x planes x N x LANES."""
-    ring_size = next(size for size, cap in SECURITY_CAPS["classical"].items() if log2_q <= cap)
+    ring_size = next(size for size, cap in security_caps("matzov").items() if log2_q <= cap)
     return mask_tiles(seed, PackedParameters(ring_size, log2_q, 0, 0, 1, 1), tiles * LANES)
 
 

@@ -28,7 +28,7 @@ SETTINGS = Settings("sha256:1", "packed", "{}", 8, 8, "static_per_channel", "exa
 OTHERS = {
     "model": "sha256:2",
     "backend": "glwe",
-    "backend_options": '{"security": "quantum"}',
+    "backend_options": '{"security": "chaloy21_quantum"}',
     "activation_bits": 7,
     "weight_bits": 4,
     "weight_quantizer": "static_per_tensor",

@@ -57,7 +57,7 @@ def body(page: str) -> str:
         ('spec(rows("speed", backend="float")[0], "data_options.people")', "32"),
         ('config("training.batch_size", file="config/studies/paper.yaml")', "4"),
         ('code("crypto.parameters:ERROR_STD")', "3.2"),
-        ('code("crypto.parameters:SECURITY_CAPS.classical.1024")', "26"),
+        ('code("crypto.security:SECURITY_CAPS.matzov.1024")', "26"),
         (
             'reference("value", ",.0f s", metric="step_time_s", configuration=["Llama-3.2-1B step, 64 tokens, FHE, CPU"])',
             "5,322 s",

@@ -1,4 +1,4 @@
-"""Table of the parameters of encrypted runs, on made-up rows: a line for each ring size, margins as the caps have them."""
+"""Table of the parameters of encrypted runs, on made-up rows: a line for each ring size, bits as the estimates have them."""
 
 import json
 
@@ -10,7 +10,7 @@ from private_lora.results.reader import Data
 
 
 def parameters(ring_size, log2_q, **others):
-    return {"parameters": {"ring_size": ring_size, "log2_q": log2_q, **others}}
+    return {"parameters": {"table": "matzov", "ring_size": ring_size, "log2_q": log2_q, **others}}
 
 
 @pytest.fixture
@@ -32,12 +32,11 @@ def test_runs_of_the_same_scheme_and_ring_are_one_line(lines):
     assert (lines.loc[exact, "runs"], lines.loc[exact, "run_ids"]) == (2, "pk-packed again")
 
 
-def test_margins_are_what_is_left_to_the_caps_of_each_ring(lines):
-    # By the tables of the scheme: 26 and 21 for N = 1024, 53 and 41 for N = 2048.
-    margins = lines[["largest_log2_q", "classical_margin_bits", "quantum_margin_bits", "share_of_products"]]
-    assert margins.loc["packed", "session", 2048].tolist() == [40, 13, 1, 1]
-    assert margins.loc["packed", "fresh", 1024].tolist() == [26, 0, -5, 0.75]
-    assert margins.loc["packed", "fresh", 2048].tolist() == [29, 24, 12, 0.25]
+def test_bits_are_those_of_the_largest_modulus_of_each_ring_by_cost_model(lines):
+    bits = lines[["largest_log2_q", "matzov_bits", "adps16_bits_of_proof", "share_of_products"]]
+    assert bits.loc["packed", "session", 2048].tolist() == [40, 173.1, 126.9, 1]
+    assert bits.loc["packed", "fresh", 1024].tolist() == [26, 131.3, 104.8, 0.75]
+    assert bits.loc["packed", "fresh", 2048].tolist()[::3] == [29, 0.25]
 
 
 def test_what_was_simulated_or_not_encrypted_has_no_line(lines, tmp_path):

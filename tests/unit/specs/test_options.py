@@ -33,7 +33,7 @@ def test_options_are_what_the_class_takes(name):
         (
             "packed",
             {"security": "post-quantum"},
-            "options of backend packed: security must be one of classical, quantum, not 'post-quantum'",
+            "options of backend packed: security must be one of matzov, adps16, chaloy21_quantum, not 'post-quantum'",
         ),
         ("glwe", {"log2_q": 24}, "unknown option of backend glwe 'log2_q': known are none"),
     ],

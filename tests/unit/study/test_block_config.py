@@ -123,7 +123,7 @@ def test_shapes_of_a_directory_are_in_the_spec_that_is_hashed(config, tmp_path):
     [
         ({"backends": ["pakced"]}, ["block.groups[0]", "'pakced'", "plaintext_float32", "packed_approx"]),
         ({"backends": ["concrete_ml"]}, ["block.groups[0]", "'concrete_ml'"]),
-        ({"backends": ["packed", {"name": "packed", "options": {"security": "quantum"}}]}, ["'packed'", "twice"]),
+        ({"backends": ["packed", {"name": "packed", "options": {"security": "chaloy21_quantum"}}]}, ["'packed'", "twice"]),
         ({"backends": ["packed"], "device": "tpu"}, ["block.groups[0]", "'tpu'", "cpu, cuda"]),
         ({"tokens": [0]}, ["block.groups[0].tokens[0]", "at least 1"]),
         ({"tokens": []}, ["block.groups[0].tokens", "empty"]),

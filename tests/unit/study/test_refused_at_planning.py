@@ -31,7 +31,7 @@ REFUSED = {
     "an option of another backend": (sweep(backends=packed_with("packed", mode="execute")), "'mode': known are failure_log2"),
     "an option of a backend without": (sweep(backends=packed_with("glwe", log2_q=24)), "'log2_q': known are none"),
     "an option of the approximate mode": (sweep(backends=packed_with("packed", log2_q=24)), "'log2_q'"),
-    "a table for the integers": (sweep(backends=packed_with("integer", security="quantum")), "'security'"),
+    "a table for the integers": (sweep(backends=packed_with("integer", security="chaloy21_quantum")), "'security'"),
     "two bit-widths for one": (sweep(backends=["concrete_ml"], bits=[{"activations": 8, "weights": 6}]), "must be equal"),
     "more bits than a result has": (sweep(backends=["glwe"], bits=[16]), "glwe keeps 27 bits of a result"),
     "more bits than are simulated": (sweep(backends=["glwe_simulated"], bits=[15]), "glwe_simulated keeps 27 bits"),

@@ -18,8 +18,9 @@ from private_lora.backends.packed.exact import PackedBackend, PackedClient, Pack
 from private_lora.backends.packed.session import SessionClient
 from private_lora.backends.simulated import SimulatedBackend
 from private_lora.crypto.parallel import in_ranges
-from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, choose_approximate
+from private_lora.crypto.parameters import FAILURE_LOG2, choose_approximate
 from private_lora.crypto.planes import weight_digits
+from private_lora.crypto.security import COLUMN, SECURITY_BITS
 from private_lora.crypto.session_parameters import SessionParameters, choose_session_approximate
 
 LOG2_Q = 26
@@ -35,7 +36,7 @@ class PackedApproxBackend(PackedBackend):
         device: str = "cpu",
         log2_q: int = LOG2_Q,
         failure_log2: float = FAILURE_LOG2,
-        security: str = "classical",
+        security: str = COLUMN,
         mask: str = "session",
     ):
         super().__init__(device, failure_log2, security, mask)
@@ -136,7 +137,7 @@ class PackedSimulatedBackend(SimulatedBackend):
         seed: int = 0,
         log2_q: int = LOG2_Q,
         failure_log2: float = FAILURE_LOG2,
-        security: str = "classical",
+        security: str = COLUMN,
         mask: str = "session",
     ):
         super().__init__(device, seed)

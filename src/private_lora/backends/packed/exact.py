@@ -43,11 +43,12 @@ from private_lora.core.secrets import OneProcess, wipe
 from private_lora.crypto.bits import tile_count
 from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
 from private_lora.crypto.pads import Pad
-from private_lora.crypto.parameters import FAILURE_LOG2, SECURITY_BITS, PackedParameters, choose_exact
+from private_lora.crypto.parameters import FAILURE_LOG2, PackedParameters, choose_exact
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.ring import LANES
 from private_lora.crypto.rlwe import decrypt_rows, encrypt_rows, fresh_secrets, mask_tiles
 from private_lora.crypto.sampling import fresh_seed
+from private_lora.crypto.security import COLUMN, SECURITY_BITS
 from private_lora.crypto.session_parameters import SessionParameters, choose_session_exact
 from private_lora.specs.options import HINTS_VARIABLE
 
@@ -92,16 +93,14 @@ class WeightNorms:
 class PackedBackend(Backend):
     """`device` is the server's: with "cuda" it multiplies on the GPU. The client's work is done on the CPU.
 
-    failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: table of caps on log2 Q,
-    `classical` or `quantum`. mask: `session` or `fresh`. Hints, and the seed of their masks, outlive the process in the
+    failure_log2: log2 of the largest allowed probability that a value decrypts wrongly. security: column of
+    `crypto.security` that decides. mask: `session` or `fresh`. Hints, and the seed of their masks, outlive the process in the
     directory that the environment variable HINTS_VARIABLE names; without it they are in memory.
     """
 
     name = "packed"
 
-    def __init__(
-        self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = "classical", mask: str = "session"
-    ):
+    def __init__(self, device: str = "cpu", failure_log2: float = FAILURE_LOG2, security: str = COLUMN, mask: str = "session"):
         super().__init__(device)
         check_cuda(self.name, device)
         self.failure_log2, self.security, self.mask = float(failure_log2), security, mask

@@ -182,18 +182,19 @@ def _read_back(lines: list[Line]) -> str:
 
 
 def security(tables: Tables) -> Answer | None:
-    """What a worker sees in any case, and the security that the parameters claim, by the classical and the quantum table."""
+    """What a worker sees in any case, and the security of the parameters, by cost model."""
     names = ("knowledge", "packed_training", "full_step", "generation", "encryption_counters")
     lines = [line for name in names for line in tables[name] if line["security_bits"] and line["encrypted_matmuls"]]
     if not lines:
         return None
     least = min(lines, key=lambda line: line.number("security_bits"))
     text = (
-        f"Ciphertexts, of at least {least.text('security_bits')} bits of security by classical tables in every encrypted run; "
+        f"Ciphertexts, of parameters chosen for {least.text('security_bits')} bits of security (in which cost model: table "
+        "`security`) in every encrypted run; "
     )
     text += "and shapes, the number of rows, the order of layers and timing. No text, no clear activation or gradient, not the "
     text += "adapter, no loss and no key."
-    margins = [line for line in tables["security"] if line["quantum_margin_bits"] is not None]
-    below = [line for line in margins if line["quantum_margin_bits"] < 0]
-    said = f"By the quantum (core-SVP) table, {len(below)} of {counted(len(margins), 'setting')} have fewer than 128 bits."
+    margins = [line for line in tables["security"] if line["adps16_bits_of_proof"] is not None]
+    below = [line for line in margins if line["adps16_bits_of_proof"] < 128]
+    said = f"By ADPS16 (classical core-SVP), {len(below)} of {counted(len(margins), 'setting')} have fewer than 128 bits."
     return answer(text, [least], [Sentence(said, tuple(below or margins))] if margins else [])

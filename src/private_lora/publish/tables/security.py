@@ -1,4 +1,4 @@
-"""Table of the parameters of every encrypted run, beside what they may be at 128 bits of security."""
+"""Table of the parameters of every encrypted run, and the bits of security of each in several cost models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 from private_lora.core.paths import ROOT
 from private_lora.results.labels import bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.results.runs import run_metric
 from private_lora.results.sidecars import KINDS, read_sidecars
 
 RECORDED = ROOT / "results" / "recorded"
 SAME = ["model", "backend", "mask", "bits", "ring_size"]
-MARGINS = ["classical_cap_log2_q", "classical_margin_bits", "quantum_cap_log2_q", "quantum_margin_bits"]
-COLUMNS = [*SAME, "largest_log2_q", *MARGINS, "security_bits", "share_of_products", "runs", "basis", "run_ids"]
+MODELS = ["matzov", "adps16", "chaloy21_quantum"]
+BITS = [*(f"{name}_bits" for name in MODELS), *(f"{name}_bits_of_proof" for name in MODELS)]
+COLUMNS = [*SAME, "largest_log2_q", "decided_by", *BITS, "share_of_products", "runs", "basis", "run_ids"]
 
 
 def security(data: Data) -> pd.DataFrame:
@@ -29,12 +29,13 @@ def security(data: Data) -> pd.DataFrame:
     lines = [_line(rings) for _, rings in found.groupby(SAME, sort=False)]
     table = in_order(pd.DataFrame(lines, columns=COLUMNS), SAME)
     table.attrs["notes"] = [
-        "One line for each ring size (N) among the products of a model's runs, because margins are those of a ring. largest "
-        "log2 q: of the products with this ring. cap: the largest log2 Q for 128 bits of security, by classical and by quantum "
-        "estimates; margin: cap less log2 Q. A negative margin means fewer than 128 bits by that estimate. share of products: "
-        "how many of a run's products have this ring.",
-        "Under session masks, the classical cap is lowered when parameters are chosen, so that 128 bits are left in the proof "
-        "for many secrets under one mask; the cap here is that of one secret.",
+        "One line for each ring size (N) among the products of a model's runs. largest log2 q: of the products with this ring, "
+        "which has the fewest bits. bits: log2 of operations of the cheapest attack in a cost model, from the table of the "
+        "lattice-estimator or, where that has no row, our own estimator. share of products: how many of a run's products have "
+        "this ring.",
+        "bits of proof: what is left after a hybrid over all secrets that one mask may have; under fresh masks, of one secret. "
+        "decided by: the cost model whose 128 bits the parameters keep; records older than these estimates were chosen by "
+        "caps on log2 Q that other authors published (classical, quantum).",
     ]
     return table
 
@@ -45,12 +46,19 @@ def _rings(data: Data, rows: pd.DataFrame, kept: dict[tuple[str, str], dict]) ->
     layers = list(_layers(data, first["run_id"], first["machine"], kept))
     line = {name: first[name] for name in ("model", "backend")} | {"mask": json.loads(first["options"] or "{}").get("mask")}
     line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "basis": join_basis(rows["basis"])}
-    line |= {"security_bits": run_metric(rows, "security_bits"), "run_ids": ids_of(rows)}
+    line |= {"run_ids": ids_of(rows)}
     for size in sorted({layer["ring_size"] for layer in layers}):
         moduli = [layer["log2_q"] for layer in layers if layer["ring_size"] == size]
         # Parameters under session masks say so; older ones know no other mask than a fresh one.
         mask = line["mask"] or layers[0].get("mask", "fresh")
-        yield line | {"mask": mask, "ring_size": size, "largest_log2_q": max(moduli), "share": len(moduli) / len(layers)}
+        decided = ", ".join(sorted({layer.get("table", "not recorded") for layer in layers if layer["ring_size"] == size}))
+        yield line | {
+            "decided_by": decided,
+            "mask": mask,
+            "ring_size": size,
+            "largest_log2_q": max(moduli),
+            "share": len(moduli) / len(layers),
+        }
 
 
 def _layers(data: Data, run_id: str, machine: str, kept: dict[tuple[str, str], dict]) -> Iterator[dict]:
@@ -71,11 +79,13 @@ def _recorded() -> dict[tuple[str, str], dict]:
 
 
 def _line(rings: pd.DataFrame) -> dict:
-    from private_lora.crypto.parameters import SECURITY_CAPS  # brings numba along, which is slow to import
+    from private_lora.crypto.security import estimate  # brings numba along, which is slow to import
+    from private_lora.crypto.session_parameters import SECRETS_LOG2
 
     line = rings.iloc[0].to_dict() | {"runs": len(rings), "largest_log2_q": rings["largest_log2_q"].max()}
-    line |= {"share_of_products": rings["share"].max(), "security_bits": rings["security_bits"].min()}
-    for name, caps in SECURITY_CAPS.items():
-        line[f"{name}_cap_log2_q"] = caps[line["ring_size"]]
-        line[f"{name}_margin_bits"] = line[f"{name}_cap_log2_q"] - line["largest_log2_q"]
+    line |= {"share_of_products": rings["share"].max(), "decided_by": ", ".join(sorted(set(rings["decided_by"])))}
+    hybrid = SECRETS_LOG2 if line["mask"] == "session" else 0
+    for name in MODELS:
+        bits = estimate(name, int(line["ring_size"]), int(line["largest_log2_q"])).bits
+        line |= {f"{name}_bits": bits, f"{name}_bits_of_proof": bits - hybrid}
     return line | {"run_ids": ids_of(rings)}
