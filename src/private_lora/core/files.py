@@ -1,7 +1,7 @@
 """Files written all or nothing, and who may read them.
 
-What a run writes tells of its data: losses, adapters, logs, seeds of masks. So a file is its owner's alone unless the writer says
-that it is `shared`, as what is published is; then the user's umask decides. Directories that are there keep their mode.
+What a run writes tells of its data: losses, adapters, logs, seeds of masks. So a file is its owner's alone unless the writer
+says that it is `shared`, as what is published is; then the user's umask decides. Directories that are there keep their mode.
 """
 
 from __future__ import annotations

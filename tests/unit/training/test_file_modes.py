@@ -52,7 +52,7 @@ def test_nothing_of_a_private_run_can_be_read_by_others(mask, make_spec, private
 
     def look():
         # While the run goes on: checkpoints, half-written files, the seed's ledger.
-        seen.append(sum((readable_by_others(root)[0] for root in (out, hints, temporary) if root.exists()), []))
+        seen.append([name for root in (out, hints, temporary) if root.exists() for name in readable_by_others(root)[0]])
 
     save, replace = Checkpoint.save, os.replace
     monkeypatch.setattr(Checkpoint, "save", lambda *a: (save(*a), look())[0])
