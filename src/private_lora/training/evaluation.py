@@ -79,8 +79,8 @@ def greedy_answers(
 ) -> list[str]:
     """What the model writes after each prompt, greedily, up to `new_tokens` tokens or its end token.
 
-    prompt_tokens: all prompts are padded, or cut at their beginning, to so many, and all of `new_tokens` are computed, so that workers see neither length;
-    by default to the longest of a batch, and until the last of its texts has ended.
+    prompt_tokens: all prompts are padded, or cut at their beginning, to so many, and all of `new_tokens` are computed, so that
+    workers see neither length; by default to the longest of a batch, and until the last of its texts has ended.
     """
     model.eval()
     end = tokenizer.eos_token_id
