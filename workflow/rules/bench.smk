@@ -23,7 +23,7 @@ rule layer_job:
         code=code_of,
         runs=f"{RESULTS}/layer",
     shell:
-        "python -m private_lora layer --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+        "umask 077; python -m private_lora layer --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
 
 
 rule block_job:
@@ -47,7 +47,7 @@ rule block_job:
         code=code_of,
         runs=f"{RESULTS}/block",
     shell:
-        "python -m private_lora block --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+        "umask 077; python -m private_lora block --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
 
 
 rule generation_job:
@@ -73,7 +73,7 @@ rule generation_job:
         code=code_of,
         runs=f"{RESULTS}/generation",
     shell:
-        "python -m private_lora generation --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+        "umask 077; python -m private_lora generation --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
 
 
 rule estimate_job:
@@ -99,7 +99,7 @@ rule estimate_job:
         code=code_of,
         runs=f"{RESULTS}/estimate",
     shell:
-        "python -m private_lora estimate --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+        "umask 077; python -m private_lora estimate --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
 
 
 # What a worker receives: nothing here is timed, so other jobs may run beside it.
@@ -123,4 +123,4 @@ rule worker_view_job:
         code=code_of,
         runs=f"{RESULTS}/worker_view",
     shell:
-        "python -m private_lora worker_view --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"
+        "umask 077; python -m private_lora worker_view --spec {params.spec:q} --runs {params.runs} --out {output} > {log} 2>&1"

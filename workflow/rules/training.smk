@@ -28,7 +28,7 @@ rule finetune:
         runs=f"{RESULTS}/runs",
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "python -m private_lora finetune --spec {params.spec:q} --runs {params.runs} --out {output}"
+        "umask 077; python -m private_lora finetune --spec {params.spec:q} --runs {params.runs} --out {output}"
         " --checkpoints {params.checkpoints} --quiet > {log} 2>&1"
 
 
@@ -57,5 +57,5 @@ rule loopback_job:
         runs=f"{RESULTS}/loopback",
         checkpoints=f"{RESULTS}/checkpoints",
     shell:
-        "python -m private_lora loopback --spec {params.spec:q} --runs {params.runs} --out {output}"
+        "umask 077; python -m private_lora loopback --spec {params.spec:q} --runs {params.runs} --out {output}"
         " --checkpoints {params.checkpoints} --quiet > {log} 2>&1"

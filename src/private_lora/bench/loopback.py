@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.core.files import make_directory, owners_alone
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.network.client.connection import Connection
 from private_lora.network.client.remote import Asking, RemotePlace
@@ -45,7 +46,7 @@ def started_workers(spec: ThroughWorkers, logs: Path) -> Iterator[LoopbackPlace 
     if not spec.workers:
         yield None
         return
-    logs.mkdir(parents=True, exist_ok=True)
+    make_directory(logs)
     with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
         certificates = Path(directory) / "certificates"
         if spec.tls:
@@ -113,7 +114,7 @@ def _worker(spec: ThroughWorkers, layers: str, certificates: Path, log: Path) ->
         arguments += [part for flag, name in files.items() for part in (f"--{flag}", str(certificates / name))]
     else:
         arguments.append("--plaintext")
-    with open(log, "w") as handle:
+    with open(log, "w", opener=owners_alone) as handle:
         process = _start(arguments, stderr=handle)
     try:
         yield process

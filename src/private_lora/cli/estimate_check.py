@@ -10,6 +10,7 @@ from pathlib import Path
 
 from private_lora.cli.estimate_run import make_estimate
 from private_lora.core.errors import UserError
+from private_lora.core.files import make_directory, owners_alone
 from private_lora.specs.estimate import EstimateSpec
 
 NO_PRICES = {"currency": "", "worker_per_hour": 0.0, "client_per_hour": 0.0, "traffic_per_gb": 0.0, "note": "none"}
@@ -61,10 +62,10 @@ def check_estimate(spec: EstimateSpec, out: Path) -> None:
 
 def _run(spec: EstimateSpec, out: Path) -> None:
     """The run itself, by the command that anybody would give."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(out.parent)
     log = out.parent / "log.txt"
     command = [sys.executable, "-m", "private_lora", "finetune", "--quiet", "--spec", spec.run.to_json(), "--out", str(out)]
-    with open(log, "w") as file:
+    with open(log, "w", opener=owners_alone) as file:
         status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
     if status:
         raise UserError(f"{spec.run_id}: the run that was estimated failed: see {log}")

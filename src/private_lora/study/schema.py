@@ -42,5 +42,5 @@ def schemas() -> dict[str, str]:
 def write_schemas(directory: Path) -> None:
     """Write every schema into the directory; each file all or nothing."""
     for name, text in schemas().items():
-        with atomic_path(directory / name) as temporary:
+        with atomic_path(directory / name, shared=True) as temporary:
             temporary.write_text(text)

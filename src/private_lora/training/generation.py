@@ -33,7 +33,7 @@ class Writer:
     @property
     def has_fixed_length(self) -> bool:
         """Whether all of max_new_tokens are computed, wherever the text ends."""
-        return self.spec.pad_to is not None or self.spec.prompt_tokens is not None
+        return self.spec.prompt_multiple > 0 or self.spec.prompt_tokens is not None
 
 
 def prepare_writer(spec: GenerateSpec, place: Place | None = None) -> Writer:
@@ -112,7 +112,7 @@ def write(writer: Writer, on_token: Callable[[int], None] = lambda token: None) 
     from transformers import GenerationConfig
 
     spec, width = writer.spec, len(writer.prompt)
-    padding = -width % spec.pad_to if spec.pad_to else 0
+    padding = -width % spec.prompt_multiple if spec.prompt_multiple else 0
     filler = next(iter(writer.ends), 0)
     sampling = {"do_sample": True, "temperature": float(spec.temperature), "top_p": float(spec.top_p), "top_k": 0}
     writer.model.generation_config = GenerationConfig(

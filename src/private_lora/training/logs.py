@@ -14,10 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from private_lora.core.errors import UserError
+from private_lora.core.files import OWNERS_FILE, make_directory
 from private_lora.specs.run import RunSpec
 from private_lora.training.live import Listener, Step
-
-OWNER_ALONE = 0o600
 
 
 def logs(wanted: Iterable[str], run_id: str, directory: Path) -> list[Listener]:
@@ -44,12 +43,12 @@ class JsonLines:
     def __init__(self, path: Path, run_id: str):
         self.path, self._run_id = path, run_id
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ALONE), "r+b")  # noqa: SIM115
+            make_directory(path.parent)
+            self._file = open(os.open(path, os.O_RDWR | os.O_CREAT, OWNERS_FILE), "r+b")  # noqa: SIM115
         except OSError as error:
             raise UserError(f"--log-to jsonl: cannot write {path}: {error.strerror}") from None
         self._check_owner()
-        os.fchmod(self._file.fileno(), OWNER_ALONE)
+        os.fchmod(self._file.fileno(), OWNERS_FILE)
 
     def __str__(self) -> str:
         return f"the log {self.path}"
@@ -113,7 +112,7 @@ class TensorBoard:
         if find_spec("tensorboard") is None:
             raise UserError("--log-to tensorboard needs a package that is not installed: pip install 'tensorboard>=2.20,<3'")
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
         except OSError as error:
             raise UserError(f"--log-to tensorboard: cannot write {directory}: {error.strerror}") from None
 
@@ -124,7 +123,7 @@ class TensorBoard:
         """Open a file of its own in the directory, as TensorBoard wants it of every process."""
         from torch.utils.tensorboard import SummaryWriter
 
-        before = os.umask(0o777 - OWNER_ALONE)
+        before = os.umask(0o777 - OWNERS_FILE)
         try:
             self._writer = SummaryWriter(str(self.directory), purge_step=first)
         finally:

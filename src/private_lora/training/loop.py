@@ -107,7 +107,7 @@ def evaluate(run: Run, ends: bool) -> None:
     if not run.eval_encoded:
         return
     spec, columns = run.spec, {"phase": "eval", "step": run.step}
-    found = evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding)
+    found = evaluate_losses(run.model, run.eval_encoded, 2 * spec.batch_size, spec.count_padding, spec.eval_examples)
     rows = []
     for name, loss in found.losses.items():
         rows += [(name, loss, "nats"), (name.replace("loss", "perplexity"), perplexity(loss), "")]
@@ -133,7 +133,8 @@ def evaluate(run: Run, ends: bool) -> None:
 def _written(run: Run) -> list[tuple[Example, str, bool | None]]:
     """Examples, what the model writes after their prompts, and whether it is right; None where nothing says so."""
     spec, examples = run.spec, run.eval_examples[: run.spec.generate_examples]
-    texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size)
+    width = spec.sequence_length if spec.pad == "configured" else None
+    texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size, width)
     return list(zip(examples, texts, right_texts(texts, examples), strict=True))
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from private_lora.core.errors import Interrupted
+from private_lora.core.files import atomic_directory
 from private_lora.core.memory import peak_memory_bytes
 from private_lora.core.names import load_object
 from private_lora.core.secrets import hardening
@@ -76,12 +74,8 @@ def finetune(
 
 def _write_adapter(run: Run, directory: Path) -> None:
     """The adapter in place of whatever was there, all or nothing."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as temporary:
+    with atomic_directory(directory) as temporary:
         run.model.save_pretrained(temporary, save_embedding_layers=False)
-        os.chmod(temporary, 0o755)
-        shutil.rmtree(directory, ignore_errors=True)
-        os.replace(temporary, directory)
 
 
 def train_elsewhere(run: Run) -> dict:

@@ -140,7 +140,7 @@ class Rows:
 @pytest.mark.parametrize("prompt", ["def", "class Tree: # a longer prompt"])
 def test_padding_changes_no_token(backend, prompt):
     fields = {"prompt": prompt, "max_new_tokens": 16}
-    assert text_of(spec_of(backend, pad_to=16, **fields)) == text_of(spec_of(backend, **fields))
+    assert text_of(spec_of(backend, pad_to=16, **fields)) == text_of(spec_of(backend, pad_to=0, **fields))
 
 
 def test_padded_prompts_and_texts_are_of_one_length_to_a_worker(local_worker):
@@ -170,7 +170,7 @@ def watched(product, seen):
 
 
 def test_a_text_stops_at_its_end_token_when_nothing_is_to_be_hidden():
-    writer = prepare_writer(spec_of(max_new_tokens=12))
+    writer = prepare_writer(spec_of(max_new_tokens=12, pad_to=0))
     wanted = write(writer)
     writer.ends.add(wanted[2])
     rows = Rows(writer.session)

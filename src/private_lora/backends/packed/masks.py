@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from private_lora.core.errors import Interrupted, UserError
+from private_lora.core.files import make_directory, owners_alone
 from private_lora.crypto.sampling import SEED_BYTES, fresh_seed
 from private_lora.crypto.session_parameters import SECRETS_LOG2
 
@@ -76,7 +77,7 @@ class Masks:
     def _kept_seed(self) -> bytes:
         """The seed of the directory; a fresh one where there is none or its masks have no secrets left."""
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             with self._ledger() as ledger:
                 if not ledger or ledger["reserved"] + RESERVED_AT_ONCE > self._most:
                     ledger = {"seed": fresh_seed().hex(), "reserved": 0}
@@ -90,7 +91,7 @@ class Masks:
     @contextmanager
     def _ledger(self):
         """What is on disk ({} if nothing is), while no other process changes it."""
-        with open(self.directory / "masks.lock", "w") as lock:
+        with open(self.directory / "masks.lock", "w", opener=owners_alone) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path = self.directory / "masks.json"
             yield self._checked(path.read_bytes()) if path.exists() else {}
@@ -108,7 +109,7 @@ class Masks:
     def _write(self, ledger: dict) -> None:
         """Replace the ledger; it is on disk when this returns."""
         path, temporary = self.directory / "masks.json", self.directory / "masks.json.new"
-        with open(temporary, "w") as file:
+        with open(temporary, "w", opener=owners_alone) as file:
             json.dump(ledger, file)
             file.flush()
             os.fsync(file.fileno())

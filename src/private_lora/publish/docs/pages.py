@@ -90,6 +90,6 @@ def write_pages(results: Path, root: Path = ROOT) -> list[Path]:
     made |= {IMAGES / f"{name}.png": (results / "figures" / f"{name}.png").read_bytes() for name in pages.figures}
     stale = [path for path, content in made.items() if not (root / path).is_file() or (root / path).read_bytes() != content]
     for path in stale:
-        with atomic_path(root / path) as temporary:
+        with atomic_path(root / path, shared=True) as temporary:
             temporary.write_bytes(made[path])
     return stale

@@ -152,7 +152,7 @@ def write_report(
     figures = _made(results / "figures", PUBLISHED_FIGURES) if figures is None else figures
     if not any((results / "tables" / f"{name}.csv").is_file() for name in tables):
         raise UserError(f"no tables in {results / 'tables'}: run the study first, or give another --results")
-    with atomic_path(out) as temporary:
+    with atomic_path(out, shared=True) as temporary:
         temporary.write_text(_rendered(Report(results, recorded, tables, figures)), encoding="utf-8")
 
 
