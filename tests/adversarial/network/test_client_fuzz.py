@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -13,11 +14,11 @@ import grpc
 import psutil
 import pytest
 from client_mutations import Answers, Failure, Welcomes, parsed
-from liars import LAYER, SETTINGS, Connection, address_of, rows, two_layers, weight_of
+from liars import LAYER, SETTINGS, rows, two_layers, weight_of
 
 from private_lora.backends import load
 from private_lora.core.errors import UserError
-from private_lora.network.client.connection import Refused, Unreachable
+from private_lora.network.client.connection import Connection, Refused, Unreachable
 from private_lora.network.client.remote import Asking, RemotePlace
 from private_lora.network.client.workers import Patience, Workers
 from private_lora.network.wire import protocol_pb2 as messages
@@ -213,6 +214,7 @@ class Fuzzed:
 
 @contextmanager
 def fuzzed(altered, transport):
+    logging.getLogger("private_lora").setLevel(logging.ERROR)  # a line for every lie, otherwise
     held = two_layers()
     sender, honest = Sender(held, **altered(held)), Sender(two_layers())
     start = transport(sender) if transport is over_grpc else direct(sender, 1)
@@ -223,6 +225,7 @@ def fuzzed(altered, transport):
             yield one
         finally:
             one.place._threads.shutdown()
+            logging.getLogger("private_lora").setLevel(logging.NOTSET)
     count, rate = sum(one.outcomes.values()), sum(one.outcomes.values()) / (time.monotonic() - begin)
     memory = f"memory {one.before >> 20} MiB, at most {one.largest >> 20} MiB"
     print(f"seed {SEED}, {transport.__name__}: {count} messages, {rate:.0f} a second, {dict(one.outcomes)}, {memory}", flush=True)
@@ -245,13 +248,13 @@ def altered_welcomes(held):
     [
         pytest.param(direct, 1500, None, id="direct"),
         pytest.param(over_grpc, 300, None, id="grpc"),
-        pytest.param(direct, None, 0.48, id="direct-long", marks=pytest.mark.slow),
-        pytest.param(over_grpc, None, 0.02, id="grpc-long", marks=pytest.mark.slow),
+        pytest.param(direct, None, {"answers": 0.28, "welcomes": 0.68}, id="direct-long", marks=pytest.mark.slow),
+        pytest.param(over_grpc, None, {"answers": 0.02, "welcomes": 0.02}, id="grpc-long", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("kind", ["answers", "welcomes"])
 def test_altered_messages_to_the_client_change_no_answer(kind, transport, some, share):
-    count = some or int(share * MESSAGES)
+    count = some or round(share[kind] * MESSAGES)
     with fuzzed(altered_answers if kind == "answers" else altered_welcomes, transport) as one:
         getattr(one, kind)(0, count)
     assert sum(one.outcomes.values()) == count
@@ -259,10 +262,7 @@ def test_altered_messages_to_the_client_change_no_answer(kind, transport, some, 
     assert threading.active_count() < 50
 
 
-def test_the_honest_sender_is_believed(local_worker):
-    """Otherwise the tests above could not fail."""
+def test_the_honest_sender_is_believed():
     with fuzzed(lambda _: {}, direct) as one:
         one.answers(0, 20)
         assert one.outcomes == {"right": 20}
-    with local_worker(two_layers()) as running:
-        assert Address("127.0.0.1", running.port) == address_of(running)
