@@ -16,7 +16,8 @@ from private_lora.network.wire.parts import PART_BYTES, parts_of
 
 NUMBERS = 5  # of a session's answer
 SECONDS = (0.0, -1.0, 1e-300, 1e308, float("inf"), float("-inf"), float("nan"))
-TEXTS = ("", "\0", "\x1b[2J\x1b]0;title\x07", "\r\n" * 50, "x" * 100_000, "\u202e\u2028\ufeff", "%s%n{0}{x}", "CERTIFICATE_VERIFY_FAILED")
+TEXTS = ("", "\0", "\x1b[2J\x1b]0;title\x07", "\r\n" * 50, "x" * 100_000, "\u202e\u2028\ufeff", "%s%n{0}{x}")
+TEXTS += ("CERTIFICATE_VERIFY_FAILED",)
 CODES = [code for code in grpc.StatusCode if code != grpc.StatusCode.OK]
 
 
@@ -149,8 +150,9 @@ class Welcomes:
             raise failure(r)
         welcome = messages.Welcome()
         welcome.CopyFrom(self._honest)
+        kinds = self._limits, self._session, self._settings, self._products, self._plan, self._plan, self._version
         for _ in range(r.choice((1, 1, 2, 3))):
-            r.choice((self._limits, self._session, self._settings, self._products, self._plan, self._plan, self._version))(r, welcome)
+            r.choice(kinds)(r, welcome)
         data = welcome.SerializeToString()
         return self._mutator.damaged(r, data) if r.random() < 0.3 else data
 
@@ -193,9 +195,13 @@ class Welcomes:
             return
         product = r.choice(welcome.products)
         depth = r.choice((5, 100, 330, 480, 900, 990, 2000, 50_000))
-        plan = json.loads(product.plan) if product.plan.startswith('{"') and len(product.plan) < 5000 else {}
+        try:
+            plan = dict(json.loads(product.plan))
+        except (ValueError, TypeError, RecursionError):  # altered before
+            plan = {}
         texts = ["", "{", "null", "[]", "1", "NaN", '"\\ud800"', "[" * depth + "]" * depth, "[" * depth, "9" * 5000]
         deep = '{"parameters":' * depth + "1" + "}" * depth
-        inside = r.choice(texts[2:8] + ["-1", "1e999", "-0", '"' + "y" * 20_000 + '"'])
+        inside = r.choice([*texts[2:8], "-1", "1e999", "-0", '"' + "y" * 20_000 + '"'])
         changed = json.dumps(plan | {r.choice(list(plan) or ["a"]): "@"}, sort_keys=True).replace('"@"', inside)
-        product.plan = r.choice([*texts, deep, changed, changed, json.dumps(plan | {"parameters": {"\x1b": -1, **{str(i): i for i in range(50)}}})])
+        other = json.dumps(plan | {"parameters": {"\x1b": -1, **{str(i): i for i in range(50)}}})
+        product.plan = r.choice([*texts, deep, changed, changed, other])

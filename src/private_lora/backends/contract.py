@@ -61,9 +61,10 @@ class Counters:
     """What one side of a run did; sums over layers by `+`.
 
     int8_operations: multiplications and additions of int8 matrix products, by the servers that count them. Over a network,
-    all by the client: encrypted_questions (sent as ciphertexts), products (answers that were decrypted and not rejected),
-    verified_rows and unverified_rows of those (with and without a check), round_trips (questions that were answered), retries (asked again, for whatever reason), rejected_answers (found wrong), and
-    sent_bytes and received_bytes of all messages, handshakes included, as the client serialized them.
+    all by the client: products (answers that were decrypted and not rejected), encrypted_questions (sent as ciphertexts),
+    verified_rows and unverified_rows (of those answers, with and without a check), round_trips (questions that were answered),
+    retries (asked again, for whatever reason), rejected_answers (found wrong), and sent_bytes and received_bytes of all
+    messages, handshakes included, as the client serialized them.
     """
 
     products: int = 0

@@ -54,12 +54,12 @@ def add_workers(parser) -> None:
         "--on-lie",
         choices=("drop", "stop"),
         default="drop",
-        help="at a worker's first wrong answer: go on with others, or stop with the last step saved; it is asked no more either way",
+        help="at a worker's first wrong answer, go on with others, or stop with the last step saved; it is never asked again",
     )
     parser.add_argument(
         "--caught",
         type=Path,
-        help="file that remembers workers that lied; default: caught-workers.jsonl beside the checkpoints, in memory without any",
+        help="file that remembers workers that lied; default: caught-workers.jsonl beside checkpoints, or memory",
     )
     parser.add_argument("--rows-per-question", type=int, help="send so many rows at a time, spread over a layer's workers")
     parser.add_argument("--deadline-s", type=float, default=600.0, help="longest wait for one answer")

@@ -20,9 +20,10 @@ FALSE_ALARM_BITS, ROWS_LOG2 = 40, 32
 class ApproximateCheck:
     """Tells answers that are x W but for the scheme's error from others, after seeing the integer weight W (K x D) once.
 
-    The check draws VECTORS secret integer vectors r and keeps v = W r. Of a row y that answers x, y r - x v is the product of the
-    row's error with r: sub-Gaussian, with a variance proxy s^2 that follows from plan, weight and r. The row is refused when that
-    is beyond z s for some r, where 2 VECTORS exp(-z^2 / 2) is 2^-(FALSE_ALARM_BITS + ROWS_LOG2), or a value is beyond any answer.
+    The check draws VECTORS secret integer vectors r and keeps v = W r. Of a row y that answers x, y r - x v is the product of
+    the row's error with r: sub-Gaussian, with a variance proxy s^2 that follows from plan, weight and r. The row is refused if
+    that is beyond z s for some r, where 2 VECTORS exp(-z^2 / 2) is 2^-(FALSE_ALARM_BITS + ROWS_LOG2), or if a value is beyond
+    any answer.
 
     A row with some value wrong by m passes with a probability of at most ((2 z s / m + 1) / (2 LARGEST_ENTRY + 1))^VECTORS,
     whatever else is wrong: the other entries of r given, it passes for values of that one entry in an interval of 2 z s / m. As
@@ -66,7 +67,7 @@ class ApproximateCheck:
         return found / np.sqrt(self._scaled / np.square(scales)[:, None] + self._fixed)
 
     def wrong_rows(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Indices (int64, ascending) of the rows of y that are not x W but for the scheme's error; ValueError as `residuals`."""
+        """Indices (int64, ascending) of rows of y that are not x W but for the scheme's error; ValueError as `residuals`."""
         far = (np.abs(self.residuals(x, y)) > self._z).any(axis=1)
         beyond = (y > self._largest) | (y < -self._largest)
         return np.flatnonzero(far | beyond.any(axis=1))

@@ -93,7 +93,7 @@ class Connection:
         return self._peer.identity if self._peer else None
 
     def meet(self) -> str:
-        """The identity of who is there now; from here on, this connection reaches nobody else. Raises Unreachable or Refused."""
+        """The identity of who is there now; from here on, this connection reaches nobody else. Raises as `open` does."""
         try:
             self._peer = meet(self.address, self._tls, OPTIONS, self._peer)
         except UntrustedPeer as error:

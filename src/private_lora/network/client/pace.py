@@ -10,10 +10,11 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Slowness:
-    """What is slow: the median of the last `answers` answers takes `factor` times what was expected, and `excess_s` s more in all.
+    """What is slow: the median of the last `answers` answers takes `factor` times what was expected, and all of them take
+    `excess_s` more.
 
-    Expected is the median of the other workers' seconds per row of the same product, or else of the worker's own first answers
-    to it. Whoever takes more than `near_deadline` of the deadline, answer after answer, is slow without anybody to compare with.
+    Expected is the median of other workers' seconds per row of the same product, or else of the worker's own first answers to
+    it. Whoever takes more than `near_deadline` of the deadline, answer after answer, is slow without anybody to compare with.
     """
 
     answers: int = 8

@@ -150,11 +150,12 @@ class Workers:
         address = str(answer.connection.address)
         with self._lock:
             self.caught.add(Lie.now(answer.identity, address, reason, bits, self.run_id))
-        self.drop(answer.connection, reason)
+        for connection in [c for c in self.connections if c.identity == answer.identity]:
+            self.drop(connection, reason)
         if self.stop_on_lie:
             raise Interrupted(
-                f"worker {address} ({answer.identity}) lied: {reason}; --on-lie stop asks to stop there: run again with workers "
-                "that you trust, which goes on from the last step and never asks this one"
+                f"worker {address} ({answer.identity}) lied: {reason}; the run stops, as --on-lie stop asks: run again with "
+                "workers that you trust, which goes on from the last step and never asks this one"
             )
 
     def ask(self, product: str, question: bytes, rows: int, first: int, material: Callable, largest_answer: int) -> Answer:

@@ -87,7 +87,7 @@ def server_credentials(tls: Tls | None) -> grpc.ServerCredentials | None:
 
 
 def client_channel(address: Address, tls: Tls | None, options: list[tuple], only: bytes | None = None) -> grpc.Channel:
-    """A channel to a worker, which must show a certificate of our authority for its host; only: this certificate (PEM) alone."""
+    """A channel to a worker, which must show a certificate of our authority for its host. only: this one (PEM)."""
     check_plaintext(address, tls)
     if tls is None:
         return grpc.insecure_channel(str(address), options)
