@@ -107,14 +107,15 @@ def test_who_renews_a_certificate_is_known_by_the_key_and_who_changes_the_key_is
     authority, path = tls["authority"], tmp_path / "caught.jsonl"
     files, key = authority.sign("before")
     options = {"tls": tls["client"], "caught": Caught(path)}
-    with local_worker(lying(two_layers(), zeros), tls=files) as liar, asker_of([liar], **options) as asker:
-        with pytest.raises(Interrupted):
-            asker.ask(rows(0))
-    with local_worker(lying(two_layers(), truth), tls=authority.sign("renewed", key)[0]) as renewed:
-        with pytest.raises(UserError, match="caught lying"), asker_of([renewed], tls=tls["client"], caught=Caught(path)):
+    lie = lying(two_layers(), zeros)
+    with local_worker(lie, tls=files) as liar, asker_of([liar], **options) as asker, pytest.raises(Interrupted):
+        asker.ask(rows(0))
+    options["caught"], files = Caught(path), authority.sign("renewed", key)[0]
+    with local_worker(lying(two_layers(), truth), tls=files) as renewed:
+        with pytest.raises(UserError, match="caught lying"), asker_of([renewed], **options):
             pass
         assert asked_of(renewed) == 0
-    options, files = options | {"caught": Caught(path)}, authority.sign("other key")[0]
+    options["caught"], files = Caught(path), authority.sign("other key")[0]
     with local_worker(lying(two_layers(), truth), tls=files) as other, asker_of([other], **options) as asker:
         assert (asker.ask(rows(0)) == rows(0) @ asker.weight).all()
 
