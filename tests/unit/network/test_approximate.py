@@ -1,4 +1,4 @@
-"""The check of approximate answers: right ones pass, their error is what the plan says, what passes of wrong ones is bounded."""
+"""The check of approximate answers: right ones pass, their error is the plan's, and what passes of wrong ones is bounded."""
 
 from __future__ import annotations
 
