@@ -211,7 +211,7 @@ def test_a_plan_that_could_wrap_around_is_refused_before_encryption(name):
 
 
 def test_the_bound_is_reached_and_not_passed():
-    from private_lora.backends.contract import accumulator_bound
+    from private_lora.backends.contract import accumulator_bound, is_ciphertext
 
     weight = integers(3, (50, 7), 8)
     worst = np.where(weight[:, np.abs(weight).sum(axis=0).argmax()] < 0, 127, -128)[None]

@@ -30,6 +30,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "20250507"))
 MESSAGES = int(os.environ.get("CLIENT_FUZZ_MESSAGES", "1000000"))
 GROWTH_BYTES = 200 * 2**20
 LONGEST_SENTENCE = 3000
+PROGRESS = 20_000
 ROWS = 2
 
 
@@ -212,6 +213,8 @@ class Fuzzed:
         rss = self.memory.memory_info().rss
         self.before = self.before or rss
         self.largest = max(self.largest, rss)
+        if done and done % PROGRESS == 0:
+            print(f"{done} so far: {dict(self.outcomes)}, memory at most {self.largest >> 20} MiB", flush=True)
 
 
 @contextmanager
