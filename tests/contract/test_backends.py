@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.backends import load
+from private_lora.backends.contract import is_ciphertext
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 
@@ -211,7 +212,7 @@ def test_a_plan_that_could_wrap_around_is_refused_before_encryption(name):
 
 
 def test_the_bound_is_reached_and_not_passed():
-    from private_lora.backends.contract import accumulator_bound, is_ciphertext
+    from private_lora.backends.contract import accumulator_bound
 
     weight = integers(3, (50, 7), 8)
     worst = np.where(weight[:, np.abs(weight).sum(axis=0).argmax()] < 0, 127, -128)[None]
