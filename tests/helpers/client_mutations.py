@@ -11,9 +11,11 @@ from mutations import INTERESTING, Mutator
 from raw_client import relabelled
 
 from private_lora.backends.contract import pack, unpack
+from private_lora.network.client.connection import OPTIONS
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import PART_BYTES, parts_of
 
+LARGEST_MESSAGE = dict(OPTIONS)["grpc.max_receive_message_length"]
 NUMBERS = 5  # of a session's answer
 SECONDS = (0.0, -1.0, 1e-300, 1e308, float("inf"), float("-inf"), float("nan"))
 TEXTS = ("", "\0", "\x1b[2J\x1b]0;title\x07", "\r\n" * 50, "x" * 100_000, "\u202e\u2028\ufeff", "%s%n{0}{x}")
@@ -36,7 +38,9 @@ class Failure(grpc.RpcError):
 
 
 def parsed(kind, data: bytes):
-    """A message from its bytes; what gRPC raises when they are none."""
+    """A message from its bytes; what gRPC raises when they are none, or too many."""
+    if len(data) > LARGEST_MESSAGE:
+        raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max")
     try:
         return kind.FromString(data)
     except DecodeError:
@@ -186,7 +190,8 @@ class Welcomes:
         elif kind == "none":
             del welcome.products[:]
         else:
-            for _ in range(1 if kind == "twice" else 300):
+            # Many: up to a little more than gRPC takes in one message.
+            for _ in range(1 if kind == "twice" else min(300, 1 + LARGEST_MESSAGE // max(1, product.ByteSize()))):
                 welcome.products.add().CopyFrom(product)
 
     @staticmethod
