@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.backends import load
+from private_lora.backends.contract import is_ciphertext
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 
@@ -49,7 +50,11 @@ def assert_is_product(y, plan, x, weight):
 def test_decrypted_answer_is_the_product(name, rows, inputs, outputs, bits):
     x, weight = integers(0, (rows, inputs), bits), integers(1, (inputs, outputs), bits)
     _, plan, client, server = parties(name, weight, bits)
-    y = client.decrypt(server.matmul(client.encrypt(x)))
+    question = client.encrypt(x)
+    answer = server.matmul(question)
+    # What a client counts by, whoever is the server.
+    assert is_ciphertext(question) == is_ciphertext(answer) == BACKENDS[name].encrypted
+    y = client.decrypt(answer)
     assert_is_product(y, plan, x, weight)
     assert server.counters.products == 1
     assert (server.counters.encrypted_products == 1) == BACKENDS[name].encrypted

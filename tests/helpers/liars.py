@@ -105,13 +105,14 @@ class Asker:
     def forgive(self):
         """Ask all workers again."""
         self.dropped.clear()
+        self.place._workers.caught.lies.clear()
 
 
 @contextmanager
-def asker_of(runnings, asking=None, patience=None, mask="session"):
-    """A client that has shaken hands with these workers and asks them, the first one first."""
-    connections = [Connection(address_of(running), None) for running in runnings]
-    workers = Workers(connections, patience or Patience(30, 1))
+def asker_of(runnings, asking=None, patience=None, mask="session", tls=None, **options):
+    """A client that has shaken hands with these workers and asks them, the first one first. options: of its `Workers`."""
+    connections = [Connection(address_of(running), tls) for running in runnings]
+    workers = Workers(connections, patience or Patience(30, 1), **options)
     place = RemotePlace(workers, asking or Asking())
     weight, backend = weight_of(LAYER), load("packed", mask=mask)
     plan = backend.plan(weight.values, 8)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ SUPERVISOR_S = 120
 class Watched(Workers):
     """Counts questions, and calls `act` when question number `moment` is asked; 0 is the handshake."""
 
-    def __init__(self, connections, patience, moment, act):
-        super().__init__(connections, patience)
+    def __init__(self, connections, patience, moment, act, **options):
+        super().__init__(connections, patience, **options)
         self.asked, self._moment, self._act = 0, moment, act
         self._counting = threading.Lock()
 
@@ -48,8 +50,8 @@ class Watched(Workers):
 
 
 @contextmanager
-def place_of(addresses, patience=PATIENT, moment=None, act=None, rows=None):
-    workers = Watched([Connection(address, None) for address in addresses], patience, moment, act)
+def place_of(addresses, patience=PATIENT, moment=None, act=None, rows=None, **options):
+    workers = Watched([Connection(address, None) for address in addresses], patience, moment, act, **options)
     place = RemotePlace(workers, Asking(rows_per_question=rows))
     try:
         yield place
@@ -112,3 +114,9 @@ def the_checkpoint(directory):
 
 def address_of(running):
     return Address("127.0.0.1", running.port)
+
+
+def command_of(spec, out, checkpoints, address):
+    command = [sys.executable, "-m", "private_lora", "finetune", "--spec", json.dumps(spec.to_dict()), "--quiet"]
+    command += ["--out", str(out), "--checkpoints", str(checkpoints)]
+    return [*command, "--workers", str(address), "--plaintext", "--deadline-s", "60", "--patience-s", "1"]

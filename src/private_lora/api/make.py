@@ -47,6 +47,8 @@ def make_private(
     device: str = "cpu",
     hints: str | Path | None = None,
     check_answers: bool = True,
+    on_lie: str = "drop",
+    caught: str | Path | None = None,
     rows_per_question: int | None = None,
     deadline_s: float = 600.0,
     patience_s: float = 300.0,
@@ -65,7 +67,8 @@ def make_private(
     tls_cert, tls_key, worker_ca: PEM files, as of `private-lora finetune`. plaintext: none, on loopback addresses only.
     share_inputs: layers with the same input (q, k, v; gate, up) are one remote call. device: of products in this process.
     hints: directory where `packed` keeps products of its masks with the weights for the next session; default: memory.
-    check_answers: check every exact answer of a worker. rows_per_question: most rows that are sent at a time.
+    check_answers: Freivalds' check of workers' answers. on_lie: at a wrong one, `drop` the worker or `stop`. caught: file that
+    remembers workers that lied, to be given again when a run is resumed. rows_per_question: most rows that are sent at a time.
     deadline_s, patience_s: longest wait for one answer, and for any worker.
 
     Import private_lora before torch, whose idle threads it puts to sleep: a warning says where that comes too late.
@@ -89,7 +92,8 @@ def make_private(
     )
     _check_quantizer(spec)
     tls = tls_cert, tls_key, worker_ca
-    place = _workers_place(spec, workers, tls, plaintext, (check_answers, rows_per_question), (deadline_s, patience_s))
+    asking, patience, lies = (check_answers, rows_per_question), (deadline_s, patience_s), (caught, on_lie)
+    place = _workers_place(spec, workers, tls, plaintext, asking, patience, lies)
     with _hints_in(hints):
         return _made(peft_model, layers, spec, place, started)
 
@@ -118,7 +122,7 @@ def _check_quantizer(spec: SplitSpec) -> None:
         )
 
 
-def _workers_place(spec: SplitSpec, workers, tls, plaintext: bool, asking, patience) -> Place:
+def _workers_place(spec: SplitSpec, workers, tls, plaintext: bool, asking, patience, lies) -> Place:
     """Connections to the workers, or this process without any."""
     if isinstance(workers, str):
         raise UserError(f"workers must be a list of addresses, not one text: [{workers!r}]")
@@ -129,6 +133,9 @@ def _workers_place(spec: SplitSpec, workers, tls, plaintext: bool, asking, patie
         raise UserError("nothing says where this model was loaded from: give model=, the directory or hub id that workers hold")
     if asking[1] is not None and asking[1] < 1:
         raise UserError("rows_per_question must be at least 1")
+    if lies[1] not in ("drop", "stop"):
+        raise UserError(f"on_lie must be 'drop' or 'stop', not {lies[1]!r}")
+    from private_lora.network.client.caught import Caught
     from private_lora.network.client.connection import Connection
     from private_lora.network.client.remote import Asking, RemotePlace
     from private_lora.network.client.workers import Patience, Workers
@@ -136,7 +143,8 @@ def _workers_place(spec: SplitSpec, workers, tls, plaintext: bool, asking, patie
 
     files = _tls(tls, plaintext)
     connections = [Connection(address, files) for address in [Address.parse(text) for text in workers]]
-    return RemotePlace(Workers(connections, Patience(*patience)), Asking(*asking))
+    caught = Caught(Path(lies[0]) if lies[0] else None)
+    return RemotePlace(Workers(connections, Patience(*patience), caught, lies[1] == "stop"), Asking(*asking))
 
 
 def _tls(files: tuple, plaintext: bool):

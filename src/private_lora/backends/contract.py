@@ -14,6 +14,7 @@ import io
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -59,9 +60,11 @@ class Plan:
 class Counters:
     """What one side of a run did; sums over layers by `+`.
 
-    int8_operations: multiplications and additions of int8 matrix products, by the servers that count them. Over a network:
-    round_trips (questions that were answered), retries (asked again, for whatever reason), rejected_answers (found wrong), and
-    sent_bytes and received_bytes of all messages, handshakes included, as the client serialized them.
+    int8_operations: multiplications and additions of int8 matrix products, by the servers that count them. Over a network,
+    all by the client: products (answers that were decrypted and not rejected), encrypted_questions (sent as ciphertexts),
+    verified_rows and unverified_rows (of those answers, with and without a check), round_trips (questions that were answered),
+    retries (asked again, for whatever reason), rejected_answers (found wrong), and sent_bytes and received_bytes of all
+    messages, handshakes included, as the client serialized them.
     """
 
     products: int = 0
@@ -74,6 +77,9 @@ class Counters:
     rejected_answers: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
+    encrypted_questions: int = 0
+    verified_rows: int = 0
+    unverified_rows: int = 0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -145,6 +151,19 @@ def check_activations(plan: Plan, x: np.ndarray) -> None:
         raise ValueError(f"activations do not fit {plan.activation_bits} signed bits: values must be in [{-half}, {half - 1}]")
 
 
+class AnswerError(Protocol):
+    """The error y - x W of an approximate answer y (T x D): sub-Gaussian, and independent from row to row."""
+
+    def variances(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Variance proxies (S each) of the error of a row times each of S integer vectors (S x D).
+
+        The first is divided by the square of the row's scale, the second comes on top as it is.
+        """
+
+    def scales(self, x: np.ndarray) -> np.ndarray:
+        """Scale of each row (T)."""
+
+
 class Backend(ABC):
     """Makes plans, clients and servers. `name` is its descriptor's."""
 
@@ -164,6 +183,10 @@ class Backend(ABC):
     @abstractmethod
     def server(self, plan: Plan, weight: np.ndarray) -> Server:
         """The worker's side, which holds the weight and no secret."""
+
+    def error_of_answers(self, plan: Plan, weight: np.ndarray) -> AnswerError | None:
+        """How far the answers of a plan that is not exact are from x W; None where nothing bounds sums of their errors."""
+        return None
 
     def metrics(self, keys) -> dict[str, tuple[float, str]]:
         """Value and unit, by the result schema's names, of what the clients with these keys keep; most keep nothing."""
@@ -251,6 +274,11 @@ class Server(ABC):
 
     def release(self, public_material) -> None:  # noqa: B027 - most backends need none
         """Drop what `accept` was given."""
+
+
+def is_ciphertext(message) -> bool:
+    """Whether a message is encrypted: its class says so, and one that says nothing is taken to be in the clear."""
+    return getattr(type(message), "IS_CIPHERTEXT", False) is True
 
 
 @dataclass(frozen=True)

@@ -84,11 +84,12 @@ def _finetune_one(spec, out: Path, args) -> bool:
     validate_data(spec.data, spec.data_options)
     harden_process()
     listeners = listeners_of(args, spec.run_id, out)
-    place = network.place_of(args)
+    checkpoints = args.checkpoints or out.parent / "checkpoints"
+    place = network.place_of(args, checkpoints)
     from private_lora.training.run import finetune
 
     try:
-        return finetune(spec, out, args.checkpoints or out.parent / "checkpoints", place, listeners)
+        return finetune(spec, out, checkpoints, place, listeners)
     finally:
         if place is not None:
             place.close()

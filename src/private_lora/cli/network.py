@@ -14,6 +14,7 @@ from private_lora.core.secrets import harden_process
 from private_lora.specs.options import HINTS_VARIABLE
 from private_lora.specs.worker import WorkerSpec
 
+CAUGHT_FILE = "caught-workers.jsonl"
 # Flags of `worker` that are limits: field, factor to the field's unit, help.
 MEGABYTE = 2**20
 LIMIT_FLAGS = {
@@ -50,8 +51,17 @@ def add_workers(parser) -> None:
     """Arguments of `finetune` for workers over a network."""
     parser.add_argument("--workers", help="host:port,host:port,...: workers that hold the base model's layers; default: none")
     add_tls(parser, "--worker-ca", "certificate authority of the workers")
+    parser.add_argument("--check-answers", action=BooleanOptionalAction, default=True, help="Freivalds' check of answers")
     parser.add_argument(
-        "--check-answers", action=BooleanOptionalAction, default=True, help="Freivalds' check of every exact answer"
+        "--on-lie",
+        choices=("drop", "stop"),
+        default="drop",
+        help="at a worker's first wrong answer, go on with others, or stop with the last step saved; it is never asked again",
+    )
+    parser.add_argument(
+        "--caught",
+        type=Path,
+        help="file that remembers workers that lied; default: caught-workers.jsonl beside checkpoints, or memory",
     )
     parser.add_argument("--rows-per-question", type=int, help="send so many rows at a time, spread over a layer's workers")
     parser.add_argument("--deadline-s", type=float, default=600.0, help="longest wait for one answer")
@@ -78,13 +88,17 @@ def add_health(parser) -> None:
     parser.set_defaults(handler=_health)
 
 
-def place_of(args):
-    """The `RemotePlace` that the arguments of `finetune` ask for; None without workers. Hints are kept where they say."""
+def place_of(args, checkpoints: Path | None = None):
+    """The `RemotePlace` that the arguments of `finetune` ask for; None without workers. Hints are kept where they say.
+
+    checkpoints: directory where workers that lied are remembered, unless another file is named.
+    """
     if args.hints is not None:
         os.environ[HINTS_VARIABLE] = str(args.hints)
     if not args.workers:
         return None
     from private_lora.core.errors import UserError
+    from private_lora.network.client.caught import Caught
     from private_lora.network.client.connection import Connection
     from private_lora.network.client.remote import Asking, RemotePlace
     from private_lora.network.client.workers import Patience, Workers
@@ -94,7 +108,9 @@ def place_of(args):
         raise UserError("--rows-per-question must be at least 1")
     tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca")
     addresses = [Address.parse(text) for text in args.workers.split(",")]
-    workers = Workers([Connection(address, tls) for address in addresses], Patience(args.deadline_s, args.patience_s))
+    caught = Caught(args.caught or (checkpoints / CAUGHT_FILE if checkpoints else None))
+    patience = Patience(args.deadline_s, args.patience_s)
+    workers = Workers([Connection(address, tls) for address in addresses], patience, caught, args.on_lie == "stop")
     return RemotePlace(workers, Asking(args.check_answers, args.rows_per_question))
 
 

@@ -30,7 +30,7 @@ class ThroughWorkers(Spec):
     tls: bool = True
     """with certificates of its own"""
     check_answers: bool = True
-    """Freivalds' check of every exact answer"""
+    """Freivalds' check of answers"""
     rows_per_question: Positive | None = None
     """tokens of one question, spread over a layer's workers; none: all"""
     bandwidth_bits_per_s: Bandwidth | None = None

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -195,6 +196,7 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "seconds": seconds,
         "facts": facts,
         "place": run.session.place.report() if run.session else {},
+        "counters": asdict(run.session.counters) if run.session else {},
         "backend": run.session.backend.report() if run.session else {},
         "memory": hardening(),
         "layers": {p.name: p.plan.report() for p in products},

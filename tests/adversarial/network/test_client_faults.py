@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import resource
 import subprocess
-import sys
 import threading
 
 import pytest
@@ -20,18 +18,13 @@ from small_run import (
     STEPS,
     SUPERVISOR_S,
     address_of,
+    command_of,
     losses_of,
     one_sentence,
     place_of,
     the_checkpoint,
     trained,
 )
-
-
-def command_of(spec, out, checkpoints, address):
-    command = [sys.executable, "-m", "private_lora", "finetune", "--spec", json.dumps(spec.to_dict()), "--quiet"]
-    command += ["--out", str(out), "--checkpoints", str(checkpoints)]
-    return [*command, "--workers", str(address), "--plaintext", "--deadline-s", "60", "--patience-s", "1"]
 
 
 def hanging_at(number, reached):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from liars import (
     LAYER,
+    OTHER_LAYER,
     OUTPUTS,
     Raw,
     address_of,
@@ -119,13 +120,63 @@ def test_honest_answers_are_never_rejected(mask, local_worker):
         assert asker.place.counters.round_trips == 150
 
 
-def wrong_weight(question, _):
-    """The product with a weight that nobody agreed on."""
-    weight = weight_of(LAYER)
-    values = weight.values.copy()
-    values[0, 0] ^= 1
+def product_with(question, values):
+    """A question's product with a weight that nobody agreed on."""
     backend = packed.PackedBackend(mask="fresh" if hasattr(question, "mask_seed") else "session")
-    return backend.server(backend.plan(weight.values, 8), values).matmul(question)
+    return backend.server(backend.plan(weight_of(LAYER).values, 8), values).matmul(question)
+
+
+def wrong_weight(question, _):
+    """One value of the weight is another, by one."""
+    values = weight_of(LAYER).values.copy()
+    values[0, 0] ^= 1
+    return product_with(question, values)
+
+
+def wrong_row(question, _):
+    """One row of the weight is that of another input."""
+    values = weight_of(LAYER).values.copy()
+    values[5] = values[6]
+    return product_with(question, values)
+
+
+def by_a_power_of_two(bit):
+    """One column of the weight is wrong by multiples of 2^bit alone, the errors that modulo 2^64 hide best."""
+
+    def lie(question, _):
+        values = weight_of(LAYER).values.copy()
+        values[:, 2] ^= np.where(np.arange(len(values)) % 2, 1 << bit, 0).astype(values.dtype)
+        return product_with(question, values)
+
+    return lie
+
+
+def other_layer(question, _):
+    """The product with another layer's weight."""
+    return product_with(question, weight_of(OTHER_LAYER).values)
+
+
+def in_one_row(_, answer):
+    """The highest bit of one value of the last row."""
+    return replace(answer, body=flipped(answer.body, answer.body.rows - 1, 0, answer.body.bits - 1))
+
+
+def rows_swapped(_, answer):
+    """Every row is a right one, of another token."""
+    whole = answer.body.data.copy()
+    for column in range(OUTPUTS):
+        for bit in range(answer.body.bits):
+            one, other = (bit_of(answer.body, row, column, bit) for row in (0, 1))
+            if one != other:
+                for row in (0, 1):
+                    whole ^= flipped(answer.body, row, column, bit).data ^ answer.body.data
+    return replace(answer, body=replace(answer.body, data=whole))
+
+
+def bit_of(matrix, row, column, bit):
+    changed = flipped(matrix, row, column, bit).data
+    place = np.flatnonzero(changed != matrix.data)[0]
+    return bool(matrix.data.reshape(-1)[place] & (changed ^ matrix.data).reshape(-1)[place])
 
 
 def other_parameters(_, answer):
@@ -147,6 +198,11 @@ class Older:
 
 LIES = {
     "another weight": wrong_weight,
+    "another row of the weight": wrong_row,
+    "another layer": other_layer,
+    "one value of one row": in_one_row,
+    "rows in another order": rows_swapped,
+    **{f"multiples of 2^{bit}": by_a_power_of_two(bit) for bit in range(7)},
     "zeros": zeros,
     "fewer rows": lambda _, answer: of_shape(answer, answer.body.rows - 1, answer.body.columns),
     "more rows": lambda _, answer: of_shape(answer, answer.body.rows + 1, answer.body.columns),
@@ -170,6 +226,8 @@ def test_whatever_a_liar_sends_the_answer_is_right_and_it_is_dropped(mask, name,
             assert (asker.ask(rows(seed)) == rows(seed) @ asker.weight).all()
         assert list(asker.dropped) == [str(address_of(both[0]))]
         assert (asked_of(both[0]), asked_of(both[1])) == (1, 3)
+        (lie,) = asker.place.report()["caught"] or [{"bits": 0}]  # what is too long is refused before it is read
+        assert lie["bits"] == asker.place.report()["bits_shown_to_liars"] <= 1
         assert not asker.client.keys.secret  # no key of a question that was given up is kept
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -161,6 +162,7 @@ class GlweCiphertext:
     server in the same process can find it; a remote one gets it once through `Server.accept`.
     """
 
+    IS_CIPHERTEXT: ClassVar[bool] = True
     payload: object
     rows: int
     columns: int

@@ -46,11 +46,42 @@ class PackedApproxBackend(PackedBackend):
         asked = self.log2_q, self.failure_log2, self.security, self.mask
         return approximate_plan(self.name, weight, activation_bits, *asked, SECURITY_BITS)
 
+    def error_of_answers(self, plan: Plan, weight: np.ndarray) -> ApproximateError:
+        return ApproximateError(plan, weight)
+
     def _session_client(self, plan: Plan, keys: PackedKeys, parameters: SessionParameters) -> SessionApproxClient:
         return SessionApproxClient(plan, keys, parameters)
 
     def _fresh_client(self, plan: Plan, keys: PackedKeys) -> PackedApproxClient:
         return PackedApproxClient(plan, keys)
+
+
+class ApproximateError:
+    """The error of this scheme's answers, before they are rounded to integers and after.
+
+    A row's error is e W + f: e, of the question (its noise, its rounding, the rounding of the scaled message), goes through the
+    weight; f comes from what is rounded on the way down, each value of each digit by itself. All of it is in units of the row's
+    scale. The rounding to integers at the end moves no value by more than a half.
+    """
+
+    def __init__(self, plan: Plan, weight: np.ndarray):
+        parameters = parameters_of(plan)
+        self._plan, self._weight = plan, weight_digits(weight, plan.weight_bits)
+        # A sum of two digits has the error of the upper one 256 times.
+        self._digits = (1.0,) if plan.parameters["weight"]["digits"] == 1 else (1.0, 256.0)
+        self._down = float(parameters.noise_variance(0.0))
+        self._up = float(parameters.noise_variance(1.0)) - self._down
+
+    def variances(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of `AnswerError`."""
+        parts = np.split(self._weight, len(self._digits), axis=1)
+        through = sum(factor * (part @ vectors.T.astype(np.float64)) for factor, part in zip(self._digits, parts, strict=True))
+        sizes = np.square(vectors, dtype=np.float64).sum(axis=1) * sum(factor**2 for factor in self._digits)
+        return self._up * np.square(through).sum(axis=0) + self._down * sizes, sizes / 4
+
+    def scales(self, x: np.ndarray) -> np.ndarray:
+        """As of `AnswerError`."""
+        return token_scales(self._plan, x)
 
 
 class _OwnScales:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ _NUMBERS = 8  # kind, rows, columns, and the five numbers of `sent`
 class PackedQuestion:
     """T encrypted rows of `columns` values. bodies: int8, tiles x byte planes x T x LANES; the masks are the seed's."""
 
+    IS_CIPHERTEXT: ClassVar[bool] = True
     question_id: bytes
     mask_seed: bytes
     columns: int
@@ -59,6 +61,7 @@ class PackedQuestion:
 class PackedAnswer:
     """The product of a question with a weight: masks (N x D) and bodies (T x D), as many bits of each as were agreed."""
 
+    IS_CIPHERTEXT: ClassVar[bool] = True
     question_id: bytes
     parameters: tuple[int, ...]
     mask: TiledBits
@@ -84,6 +87,7 @@ class PackedAnswer:
 class SessionQuestion:
     """T encrypted rows of K values under a session's mask. digits: int8, byte planes x T x K; parameters: bits up, down."""
 
+    IS_CIPHERTEXT: ClassVar[bool] = True
     question_id: bytes
     parameters: tuple[int, int]
     digits: np.ndarray
@@ -118,6 +122,7 @@ class SessionQuestion:
 class SessionAnswer:
     """The product of a question with a weight: bodies (T x D). The client has the mask's part by itself."""
 
+    IS_CIPHERTEXT: ClassVar[bool] = True
     question_id: bytes
     parameters: tuple[int, int]
     body: TiledBits

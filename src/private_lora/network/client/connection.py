@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -10,10 +11,10 @@ from contextlib import contextmanager, suppress
 
 import grpc
 
+from private_lora.network.client.peer import Peer, PeerFailure, UntrustedPeer, meet
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import LARGEST_PART, REQUEST_ID_BYTES, BrokenStream, parts_of, read_data, read_header
-from private_lora.network.wire.protocol_pb2_grpc import WorkerStub
-from private_lora.network.wire.security import Address, Tls, client_channel
+from private_lora.network.wire.security import Address, Tls, check_plaintext, client_channel
 from private_lora.network.wire.settings import PROTOCOL_VERSION
 
 OPTIONS = [
@@ -30,6 +31,8 @@ OPTIONS = [
 HANDSHAKE_S = 30.0
 GOODBYE_S = 2.0
 HEALTH_S = 5.0
+# A session's id is sent with every question.
+LONGEST_SESSION_ID = 64
 LONGEST_REASON = 500
 REST_S, LONGEST_REST_S = 5.0, 120.0
 # Where asking again, here or elsewhere, may help. Everything else is the worker's last word.
@@ -49,7 +52,7 @@ TRANSIENT = frozenset(
 )
 
 
-# gRPC calls a worker whose certificate we do not trust unavailable.
+# gRPC calls a worker unavailable that shows another certificate than the one that this connection is for.
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
@@ -68,7 +71,10 @@ class Connection:
     """
 
     def __init__(self, address: Address, tls: Tls | None):
-        self.address, self.is_encrypted = address, tls is not None
+        check_plaintext(address, tls)
+        if tls is not None:
+            tls.read()  # what cannot be read is named before anything starts
+        self.address, self.is_encrypted, self._tls = address, tls is not None, tls
         self.session_id: bytes | None = None
         self.holds: set[str] = set()
         self.largest_rows: dict[str, int] = {}
@@ -76,22 +82,41 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
         self.opening, self._sending, self._counting = threading.Lock(), threading.Lock(), threading.Lock()
         self._material_id: bytes | None = None
-        self._channel = client_channel(address, tls, OPTIONS)
-        self._stub = WorkerStub(self._channel)
+        self._peer: Peer | None = None
 
     @staticmethod
     def new_request_id() -> bytes:
         """Of a question that was never sent."""
         return os.urandom(REQUEST_ID_BYTES)
 
+    @property
+    def identity(self) -> str | None:
+        """Of whom this connection reaches, and nobody else: `Peer.identity`. None before they met."""
+        return self._peer.identity if self._peer else None
+
+    def meet(self) -> str:
+        """The identity of who is there now; from here on, this connection reaches nobody else. Raises as `open` does."""
+        try:
+            self._peer = meet(self.address, self._tls, OPTIONS, self._peer)
+        except UntrustedPeer as error:
+            raise Refused(_one_line(str(error))) from None
+        except PeerFailure as error:
+            raise Unreachable(_one_line(str(error))) from None
+        return self._peer.identity
+
     def open(self) -> messages.Welcome:
-        """Shake hands; raises Unreachable, or Refused on another protocol version."""
+        """Shake hands; raises Unreachable, or Refused on another protocol version or what no worker says."""
+        self.meet()
         hello = messages.Hello(protocol_version=PROTOCOL_VERSION)
         with self._failures():
-            welcome = self._stub.Open(hello, timeout=HANDSHAKE_S)
+            welcome = self._peer.stub.Open(hello, timeout=HANDSHAKE_S)
         self._count(sent=hello.ByteSize(), received=welcome.ByteSize())
         if welcome.protocol_version != PROTOCOL_VERSION:
             raise Refused(f"it speaks protocol version {welcome.protocol_version} and this client version {PROTOCOL_VERSION}")
+        if not 0 < len(welcome.session_id) <= LONGEST_SESSION_ID:
+            raise Refused(f"its session's id has {len(welcome.session_id)} bytes, not 1 to {LONGEST_SESSION_ID}")
+        if not (math.isfinite(welcome.longest_deadline_s) and welcome.longest_deadline_s > 0):
+            raise Refused(f"its longest deadline is {welcome.longest_deadline_s} s, which is none")
         self.session_id, self._material_id = welcome.session_id, None
         self._limits = welcome.largest_message, welcome.longest_deadline_s
         self.largest_rows = {product.name: product.largest_rows for product in welcome.products}
@@ -111,20 +136,30 @@ class Connection:
                 )
             parts = self._counted(parts_of(data, session_id=self.session_id))
             with self._failures():
-                self._stub.Accept(parts, timeout=self._timeout(deadline_s))
+                self._peer.stub.Accept(parts, timeout=self._timeout(deadline_s))
             self._material_id = public.key_id
 
     def multiply(
-        self, product: str, request_id: bytes, question: bytes, rows: int, deadline_s: float, largest_answer: int
+        self,
+        product: str,
+        request_id: bytes,
+        question: bytes,
+        rows: int,
+        deadline_s: float,
+        largest_answer: int,
+        identity: str | None = None,
     ) -> tuple[bytearray, messages.Work]:
-        """The answer to a question, of at most so many bytes; raises Unreachable or Refused."""
+        """The answer to a question, of at most so many bytes; raises Unreachable or Refused. identity: to ask nobody else."""
+        peer = self._peer
+        if identity is not None and peer.identity != identity:  # another thread has met somebody else meanwhile
+            raise Unreachable("another worker is there now")
         if rows > self.largest_rows[product]:  # since it was restarted, perhaps; questions are cut to what all of them take
             raise Unreachable(
                 f"it takes {self.largest_rows[product]} rows of layer {product} at a time, and this question has {rows}"
             )
         header = {"session_id": self.session_id, "request_id": request_id, "product": product, "rows": rows}
         with self._failures():
-            call = self._stub.Multiply(self._counted(parts_of(question, **header)), timeout=self._timeout(deadline_s))
+            call = peer.stub.Multiply(self._counted(parts_of(question, **header)), timeout=self._timeout(deadline_s))
             answers = self._received(call)
             try:
                 first = read_header(answers)
@@ -155,9 +190,10 @@ class Connection:
         """Say goodbye, if anybody listens, and end."""
         if self.session_id is not None:
             with suppress(grpc.RpcError):  # it forgets us by itself too
-                self._stub.Close(messages.Goodbye(session_id=self.session_id), timeout=GOODBYE_S)
+                self._peer.stub.Close(messages.Goodbye(session_id=self.session_id), timeout=GOODBYE_S)
         self.session_id = None
-        self._channel.close()
+        if self._peer is not None:
+            self._peer.channel.close()
 
     def _timeout(self, deadline_s: float) -> float:
         return min(deadline_s, self._limits[1])
@@ -179,17 +215,20 @@ class Connection:
 
     @contextmanager
     def _failures(self):
-        """Turn a gRPC status into Unreachable or Refused. A worker that does not know us was restarted: shake hands anew."""
+        """Turn a gRPC status into Unreachable or Refused. A worker that does not know us was restarted: shake hands anew.
+
+        So was one that shows another certificate than it did; whether that one is trusted, meeting it will tell.
+        """
         session_id = self.session_id
         try:
             yield
         except grpc.RpcError as error:
             code, details = error.code(), _one_line(error.details() or "no reason given")
             # Another thread may have shaken hands meanwhile.
-            if code == grpc.StatusCode.NOT_FOUND and self.session_id == session_id:
+            lost = code == grpc.StatusCode.NOT_FOUND or UNTRUSTED in details
+            if lost and self.session_id == session_id:
                 self.session_id = None
-            lasting = code not in TRANSIENT or UNTRUSTED in details
-            raise (Refused if lasting else Unreachable)(f"{code.name}: {details}") from None
+            raise (Unreachable if code in TRANSIENT else Refused)(f"{code.name}: {details}") from None
 
 
 def _one_line(text: str) -> str:

@@ -86,10 +86,10 @@ def server_credentials(tls: Tls | None) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=True)
 
 
-def client_channel(address: Address, tls: Tls | None, options: list[tuple]) -> grpc.Channel:
-    """A channel to a worker, which must show a certificate of our authority for its host."""
+def client_channel(address: Address, tls: Tls | None, options: list[tuple], only: bytes | None = None) -> grpc.Channel:
+    """A channel to a worker, which must show a certificate of our authority for its host. only: this one (PEM)."""
     check_plaintext(address, tls)
     if tls is None:
         return grpc.insecure_channel(str(address), options)
     authority, key, certificate = tls.read()
-    return grpc.secure_channel(str(address), grpc.ssl_channel_credentials(authority, key, certificate), options)
+    return grpc.secure_channel(str(address), grpc.ssl_channel_credentials(only or authority, key, certificate), options)

@@ -12,6 +12,8 @@ from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.specs.worker import check_remote
 
 PROTOCOL_VERSION = 2
+# Characters of a value in a sentence.
+LONGEST_SHOWN = 200
 # The flag of `worker` that sets what the other side expects.
 FLAGS = {"model": "--model", "share_inputs": "--share-inputs or --no-share-inputs"}
 
@@ -68,7 +70,7 @@ def compare_settings(address: str, theirs: Settings, ours: Settings) -> None:
         if there != here:
             flag = FLAGS.get(f.name, "--" + f.name.replace("_", "-"))
             raise UserError(
-                f"worker {address} has {f.name.replace('_', ' ')} {there!r} where this run has {here!r}: "
+                f"worker {address} has {f.name.replace('_', ' ')} {_shown(there)} where this run has {here!r}: "
                 f"start it with the run's {flag}, or change the run"
             )
 
@@ -121,5 +123,14 @@ def _first_difference(theirs: dict, ours: dict) -> tuple[str, str]:
         if there != here:
             if isinstance(there, dict) and isinstance(here, dict):
                 return _first_difference(there, here)
-            return f"{key} {there!r}", f"{key} {here!r}"
+            return f"{_shown(key)[1:-1]} {_shown(there)}", f"{_shown(key)[1:-1]} {_shown(here)}"
     return "the same", "the same"
+
+
+def _shown(value) -> str:
+    """A value of the other side in one line of a sentence, however large or deep it is."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "something deeply nested"
+    return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
