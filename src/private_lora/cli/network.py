@@ -33,6 +33,9 @@ def add_worker(parser) -> None:
     parser.add_argument("--listen", required=True, help="host:port; port 0 takes a free one and prints it")
     add_fields(parser, WorkerSpec, required=True)
     add_tls(parser, "--client-ca", "certificate authority of the clients")
+    parser.add_argument(
+        "--revoked", type=Path, help="file of SHA-256 fingerprints of clients' certificates to refuse, one a line"
+    )
     parser.add_argument("--metrics", help="host:port of Prometheus metrics; over HTTPS, for clients, unless on loopback")
     for flag, (_, _, text) in LIMIT_FLAGS.items():
         parser.add_argument(f"--{flag}", type=float, help=f"limit: {text}")
@@ -124,7 +127,7 @@ def _worker(args) -> int:
     limits = Limits(
         **{field: type(getattr(Limits, field))(value * f) for field, (value, f) in given.items() if value is not None}
     )
-    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--client-ca")
+    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--client-ca", args.revoked)
     serve(spec, Address.parse(args.listen), tls, limits, Address.parse(args.metrics) if args.metrics else None)
     return 0
 
@@ -158,19 +161,31 @@ def _health(args) -> int:
 
 def add_certs(parser) -> None:
     """Arguments of `certs`."""
-    parser.add_argument("--out", type=Path, required=True, help="directory for the six PEM files; nothing is overwritten")
+    parser.add_argument("--out", type=Path, required=True, help="directory for the PEM files; nothing is overwritten")
     parser.add_argument("--host", action="append", default=[], help="name or IP address of a worker's machine; may be repeated")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--workers", type=int, default=1, help="certificates for so many workers: worker-1.pem, worker-2.pem, ..."
+    )
+    which.add_argument(
+        "--worker", action="append", metavar="NAME[=HOST,...]", help="certificate NAME.pem of a worker on HOST; may be repeated"
+    )
+    parser.add_argument("--clients", type=int, default=1, help="certificates for so many clients")
     parser.add_argument("--days", type=int, default=365, help="how long the certificates hold")
     parser.set_defaults(handler=_certs)
 
 
 def _certs(args) -> int:
-    from private_lora.network.tools.certificates import make_certificates
+    from private_lora.network.tools.certificates import make_certificates, named, numbered
 
-    make_certificates(args.out, args.host, args.days)
-    print(
-        f"{args.out}: worker.pem, worker-key.pem, client-ca.pem for workers; client.pem, client-key.pem, worker-ca.pem for you"
-    )
+    workers = named(args.worker) if args.worker else numbered("worker", args.workers)
+    clients = numbered("client", args.clients)
+    make_certificates(args.out, args.host, args.days, workers, list(clients))
+    pairs = {
+        side: ", ".join(f"{name}.pem with {name}-key.pem" for name in names)
+        for side, names in (("workers", workers), ("clients", clients))
+    }
+    print(f"{args.out}: {pairs['workers']} and client-ca.pem for workers; {pairs['clients']} and worker-ca.pem for clients")
     return 0
 
 

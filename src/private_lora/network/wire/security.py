@@ -9,6 +9,15 @@ from pathlib import Path
 import grpc
 
 from private_lora.core.errors import UserError
+from private_lora.network.wire.certificates import (
+    FOR_CLIENTS,
+    FOR_WORKERS,
+    Revoked,
+    check_authorities,
+    check_own,
+    read_pem,
+    warn_of_expiry,
+)
 
 
 @dataclass(frozen=True)
@@ -43,33 +52,43 @@ class Address:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of one side, PEM. authority: that signed the other side's certificates."""
+    """Files of one side, PEM. authority: of all that may sign the other side's certificates. revoked: the other side's."""
 
     certificate: Path
     key: Path
     authority: Path
+    revoked: Revoked | None = None
 
-    def read(self) -> tuple[bytes, bytes, bytes]:
-        """Authority, key and certificate; raises UserError, naming the file, when one cannot be read."""
-        contents = []
-        for path in (self.authority, self.key, self.certificate):
-            try:
-                contents.append(Path(path).read_bytes())
-            except OSError as error:
-                raise UserError(f"cannot read {path}: {error.strerror}; `private-lora certs` makes a set to try") from None
-        return tuple(contents)
+    def read(self, usage=None) -> tuple[bytes, bytes, bytes]:
+        """Authority, key and certificate; raises UserError, naming the file, when one cannot be read or used.
+
+        usage: the side, FOR_WORKERS or FOR_CLIENTS, that the certificate must be for; None: any.
+        """
+        check_own(self.certificate, self.key, usage)
+        check_authorities(self.authority)
+        return tuple(read_pem(path) for path in (self.authority, self.key, self.certificate))
+
+    def is_revoked(self, certificate: bytes) -> bool:
+        """Whether a certificate (PEM) of the other side is trusted no more."""
+        return self.revoked is not None and self.revoked.has(certificate)
 
 
-def tls_or_plaintext(certificate, key, authority, plaintext: bool, authority_flag: str) -> Tls | None:
-    """TLS from three files, or None for plain text; raises UserError when neither or both, or a part of it, is asked for."""
-    given = [value for value in (certificate, key, authority) if value]
+def tls_or_plaintext(certificate, key, authority, plaintext: bool, authority_flag: str, revoked=None) -> Tls | None:
+    """TLS from files, which are checked and whose expiry is warned of, or None for plain text.
+
+    Raises UserError when neither or both, or a part of it, is asked for, or a file cannot be used.
+    """
+    given = [value for value in (certificate, key, authority, revoked) if value]
     if plaintext and given:
         raise UserError("--plaintext and certificates exclude each other: leave one out")
     if plaintext:
         return None
-    if len(given) < 3:
+    if not (certificate and key and authority):
         raise UserError(f"give --tls-cert, --tls-key and {authority_flag}, or --plaintext on a loopback address")
-    return Tls(Path(certificate), Path(key), Path(authority))
+    tls = Tls(Path(certificate), Path(key), Path(authority), Revoked(Path(revoked)) if revoked else None)
+    tls.read(FOR_WORKERS if authority_flag == "--client-ca" else FOR_CLIENTS)
+    warn_of_expiry(tls.certificate, tls.authority)
+    return tls
 
 
 def check_plaintext(address: Address, tls: Tls | None) -> None:
@@ -82,7 +101,7 @@ def server_credentials(tls: Tls | None) -> grpc.ServerCredentials | None:
     """Of a worker: clients must show a certificate of its authority."""
     if tls is None:
         return None
-    authority, key, certificate = tls.read()
+    authority, key, certificate = tls.read(FOR_WORKERS)
     return grpc.ssl_server_credentials([(key, certificate)], root_certificates=authority, require_client_auth=True)
 
 
@@ -91,5 +110,5 @@ def client_channel(address: Address, tls: Tls | None, options: list[tuple], only
     check_plaintext(address, tls)
     if tls is None:
         return grpc.insecure_channel(str(address), options)
-    authority, key, certificate = tls.read()
+    authority, key, certificate = tls.read(FOR_CLIENTS)
     return grpc.secure_channel(str(address), grpc.ssl_channel_credentials(only or authority, key, certificate), options)

@@ -1,4 +1,4 @@
-"""What every call must be before a method sees it: it has a deadline, and its messages are ours."""
+"""What every call must be before a method sees it: of a client that is trusted, with a deadline and messages of ours."""
 
 from __future__ import annotations
 
@@ -15,19 +15,29 @@ from private_lora.network.worker.pace import Paces
 from private_lora.network.worker.quotas import Budget
 from private_lora.network.worker.service import identity_of
 
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
+INVALID, DENIED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED
 
 
 class CheckedCalls(grpc.ServerInterceptor):
     """Refuses calls, those of health included, that set no deadline or one of more than `longest_s` seconds, or that are more
     than a client may make at one time; counts them.
 
+    Before that, those of clients whose certificate is revoked: `revoked` says so of a call's context, and ends their sessions.
+
     It does what gRPC would do before a method is called, because gRPC keeps a thread until a request's one message has come,
     if that takes forever, and a stream of the connection, for good, when a message cannot be decoded.
     """
 
-    def __init__(self, longest_s: float, metrics: WorkerMetrics, budget: Budget, paces: Paces):
+    def __init__(
+        self,
+        longest_s: float,
+        metrics: WorkerMetrics,
+        budget: Budget,
+        paces: Paces,
+        revoked: Callable[[grpc.ServicerContext], bool],
+    ):
         self._longest_s, self._metrics, self._budget, self._paces = longest_s, metrics, budget, paces
+        self._revoked = revoked
 
     def intercept_service(self, continuation, handler_call_details):
         """The method's handler behind the checks; None, which refuses the call, for methods that there are not.
@@ -57,6 +67,8 @@ class CheckedCalls(grpc.ServerInterceptor):
     @contextmanager
     def _place(self, context, method: str) -> Iterator[None]:
         """One of the calls that a client may make at one time, which a thread is kept for; ends the call when there is none."""
+        if self._revoked(context):
+            self._refuse(context, method, "the certificate of this client was revoked: get a new one", DENIED)
         left = context.time_remaining()
         if left is None or left > self._longest_s:
             self._refuse(context, method, f"set a deadline of at most {self._longest_s:g} seconds on every request")

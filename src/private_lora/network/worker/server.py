@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import threading
@@ -22,7 +23,7 @@ from private_lora.network.worker.limits import Limits
 from private_lora.network.worker.metrics import WorkerMetrics
 from private_lora.network.worker.pace import Paces
 from private_lora.network.worker.quotas import Budget
-from private_lora.network.worker.service import WorkerService
+from private_lora.network.worker.service import WorkerService, identity_of
 from private_lora.specs.worker import WorkerSpec
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
     metrics = metrics or WorkerMetrics()
     budget, paces = Budget(limits, concurrent), Paces(limits, metrics)
     service = WorkerService(held, limits, metrics, budget, paces)
-    checks = CheckedCalls(limits.deadline_s, metrics, budget, paces)
+    checks = CheckedCalls(limits.deadline_s, metrics, budget, paces, functools.partial(_is_revoked, tls, service))
     # Calls over a client's quota need a thread for the moment of their refusal: they wait for it.
     waiting = WAITING_CALLS * concurrent
     server = grpc.server(pool, None, [checks], server_options(concurrent), maximum_concurrent_rpcs=waiting)
@@ -88,6 +89,15 @@ def start(held: Held, address: Address, tls: Tls | None, limits: Limits, metrics
     for name in ("", SERVICE):
         healthy.set(name, health_pb2.HealthCheckResponse.SERVING)
     return Running(server, port, service, healthy, paces)
+
+
+def _is_revoked(tls: Tls | None, service: WorkerService, context: grpc.ServicerContext) -> bool:
+    """Whether a call is by a client whose certificate was revoked; its sessions are ended then."""
+    certificate = context.auth_context().get("x509_pem_cert")
+    if tls is None or not certificate or not tls.is_revoked(certificate[0]):
+        return False
+    service.sessions.end_of(identity_of(context))
+    return True
 
 
 def _reason(error: RuntimeError) -> str:

@@ -135,3 +135,9 @@ class Sessions:
         with self._lock:
             if session_id in self._sessions:
                 self._end(session_id)
+
+    def end_of(self, identity: str) -> None:
+        """End all sessions of one client."""
+        with self._lock:
+            for session_id in [i for i, s in self._sessions.items() if s.identity == identity]:
+                self._end(session_id)
