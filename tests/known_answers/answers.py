@@ -120,7 +120,7 @@ def sha256(*arrays) -> str:
 
 @contextlib.contextmanager
 def fixed_randomness(seed: int = 0):
-    """The operating system's random bytes, all of which come through `os.urandom`, replaced by a stream from a seed.
+    """The operating system's random bytes, of `os.urandom` and of seeds, replaced by a stream from a seed.
 
     Only for this package: others draw names of temporary files, at times that depend on what is cached.
     """
@@ -129,9 +129,15 @@ def fixed_randomness(seed: int = 0):
     def urandom(count: int) -> bytes:
         if not sys._getframe(1).f_globals.get("__name__", "").startswith("private_lora"):
             return real(count)
+        return stream(count)
+
+    def stream(count: int) -> bytes:
         return hashlib.shake_256(f"{seed} {next(drawn)}".encode()).digest(count)
 
-    with mock.patch.object(os, "urandom", urandom):
+    def fill(buffer: bytearray) -> None:
+        buffer[:] = stream(len(buffer))
+
+    with mock.patch.object(os, "urandom", urandom), mock.patch.object(names.sampling, "_fill", fill):
         yield
 
 

@@ -12,6 +12,7 @@ import renamed
 
 from private_lora import backends
 from private_lora.backends.contract import Plan
+from private_lora.crypto import sampling
 from private_lora.network.client.freivalds import AnswerCheck
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.settings import PROTOCOL_VERSION, Expected, Settings, model_identity, plan_json
@@ -62,6 +63,7 @@ __all__ = [
     "quantize_activations",
     "quantize_weight",
     "read_yaml",
+    "sampling",
     "save",
     "spec_fields",
     "study_of",
@@ -83,8 +85,8 @@ STUDIES = {
 }
 
 
-# Settings of fine-tuning that b24a8b2 had not, and which its runs leave at 0.
-NEW_TRAINING = ("rehearsed_rows", "general_examples")
+# Settings of fine-tuning that b24a8b2 had not, and what they are in its runs.
+NEW_TRAINING = {"rehearsed_rows": 0, "general_examples": 0, "pad": "configured"}
 
 
 def present_config(old: dict) -> dict:
@@ -92,7 +94,7 @@ def present_config(old: dict) -> dict:
     present = {renamed.SECTIONS.get(key, key): value for key, value in old.items()}
     present["memory_mb"] = {renamed.SECTIONS.get(key, key): value for key, value in old["memory_mb"].items()}
     names = {kind: [renamed.PUBLISHED.get(name, name) for name in listed] for kind, listed in old["publish"].items()}
-    training = dict.fromkeys(NEW_TRAINING, 0) | old["training"]
+    training = NEW_TRAINING | old["training"]
     return present | {"publish": names, "training": training}
 
 
@@ -143,7 +145,7 @@ def present_plan(plan: Plan) -> str:
 
 def known_fields(fields: dict, old: dict) -> dict:
     """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones."""
-    fields = {name: value for name, value in fields.items() if name not in NEW_TRAINING or value}
+    fields = {name: value for name, value in fields.items() if NEW_TRAINING.get(name) != value or name in old}
     if "run" in fields:  # of a measurement through workers
         fields["run"] = known_fields(fields["run"], old["run"])
     if "backends" not in fields:

@@ -28,10 +28,14 @@ _SLOTS_AT_ONCE, _SPARES_AT_ONCE = 7, 4
 def fresh_seed() -> bytearray:
     """32 bytes from the operating system, read into a buffer that can be wiped."""
     seed = bytearray(SEED_BYTES)
-    with open("/dev/urandom", "rb", buffering=0) as source:
-        if source.readinto(seed) != SEED_BYTES:
-            raise RuntimeError("the operating system gave no random bytes: look at /dev/urandom")
+    _fill(seed)
     return seed
+
+
+def _fill(buffer: bytearray) -> None:
+    with open("/dev/urandom", "rb", buffering=0) as source:
+        if source.readinto(buffer) != len(buffer):
+            raise RuntimeError("the operating system gave no random bytes: look at /dev/urandom")
 
 
 class Stream:
