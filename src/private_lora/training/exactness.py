@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def planned_tokens(spec: RunSpec) -> int:
-    """Rows that every product of a run is asked for, at most, but for texts that it writes and general text: few, and counted."""
+    """Most rows that a product of a run is asked for, but for texts that it writes and general text, which are few."""
     evaluations = 2 + (spec.steps // spec.eval_every if spec.eval_every else 0)
     rows = spec.steps * (spec.batch_size + spec.rehearsed_rows) + evaluations * spec.eval_examples
     return rows * spec.sequence_length
@@ -35,8 +35,8 @@ def check_planned_values(spec: RunSpec, session: Session) -> None:
         return
     values = tokens * sum(columns)
     raise UserError(
-        f"backend {spec.backend!r} would decrypt {values:.1e} values in this run, and any of them is wrong with a probability of up "
-        f"to 2^{planned:.1f}, more than 2^{RUN_FAILURE_LOG2}: give it the option "
+        f"backend {spec.backend!r} would decrypt {values:.1e} values in this run, of which any is wrong with a probability of "
+        f"up to 2^{planned:.1f}, more than 2^{RUN_FAILURE_LOG2}: give it the option "
         f"failure_log2: {math.floor(RUN_FAILURE_LOG2 - math.log2(values))}, or take fewer steps"
     )
 
