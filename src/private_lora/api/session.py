@@ -12,6 +12,7 @@ from private_lora.results.provenance import Start
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.split import SplitSpec
 from private_lora.split.session import Session, Timings
+from private_lora.training.exactness import exactness
 from private_lora.training.preparation import check_encrypted
 
 
@@ -52,6 +53,7 @@ class PrivateSession:
             "is_encrypted": self.is_encrypted,
             "layers": self._layers,
             "counters": asdict(self.counters),
+            "exactness": exactness(session),
             "times": asdict(self.times),
             "seconds": self._seconds or time.perf_counter() - self._begin,
             "backend": session.backend.report() | (self._of_backend or self._metrics()),

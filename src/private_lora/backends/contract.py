@@ -65,6 +65,9 @@ class Counters:
     verified_rows and unverified_rows (of those answers, with and without a check), round_trips (questions that were answered),
     retries (asked again, for whatever reason), rejected_answers (found wrong), and sent_bytes and received_bytes of all
     messages, handshakes included, as the client serialized them.
+
+    decrypted_values: by clients whose answers are exact, one for each digit of the weight, rejected answers included.
+    failure_probability: union bound on that of any of them being wrong.
     """
 
     products: int = 0
@@ -80,9 +83,16 @@ class Counters:
     encrypted_questions: int = 0
     verified_rows: int = 0
     unverified_rows: int = 0
+    decrypted_values: int = 0
+    failure_probability: float = 0.0
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def add_decrypted(self, values: int, failure_log2: float) -> None:
+        """Count values each of which is wrong with a probability of 2^failure_log2 at most."""
+        self.decrypted_values += values
+        self.failure_probability += values * 2.0**failure_log2
 
 
 @dataclass

@@ -31,6 +31,7 @@ from private_lora.split.recompute import recompute_activations
 from private_lora.split.session import Session
 from private_lora.training.adapter import add_adapter
 from private_lora.training.checkpoints import Checkpoint
+from private_lora.training.exactness import check_planned_values
 from private_lora.training.live import Live
 from private_lora.training.metrics import guessed
 
@@ -99,9 +100,11 @@ def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run
     """The run at step 0: base model split, adapter initialised from the seed, texts encoded. place: of the remote products.
 
     The adapter, the batches and the dropout of step i depend on the seed alone, so runs that differ in backend or
-    quantizer are paired. Raises UserError on a model, text or plan that cannot be used.
+    quantizer are paired. Raises UserError on a model, text or plan that cannot be used, or more values than are surely exact.
     """
     model, tokenizer, session, model_blocks = load_split(spec, place)
+    if session is not None:
+        check_planned_values(spec, session)
     texts = random_rows(spec, model.config.vocab_size) if spec.data == "random_tokens" else load_texts(spec, tokenizer)
     optimizer, scheduler = make_optimizer(model, spec)
     return Run(

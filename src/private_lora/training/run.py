@@ -23,6 +23,7 @@ from private_lora.specs.backends import BACKENDS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
+from private_lora.training.exactness import exactness
 from private_lora.training.live import Listener, Live
 from private_lora.training.loop import evaluate, record_step, train
 from private_lora.training.preparation import Run, check_encrypted, prepare
@@ -197,6 +198,7 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "facts": facts,
         "place": run.session.place.report() if run.session else {},
         "counters": asdict(run.session.counters) if run.session else {},
+        "exactness": exactness(run.session) if run.session else {},
         "backend": run.session.backend.report() if run.session else {},
         "memory": hardening(),
         "layers": {p.name: p.plan.report() for p in products},

@@ -177,6 +177,16 @@ def test_the_tables_are_within_their_stated_distance_of_the_discrete_gaussian():
 
     assert distance(gaussian_pmf(ERROR_STD)) <= statistical_distance() < 2**-128
     assert distance(gaussian_pmf("3.2")) < 2**-50  # the float nearest to 3.2 is not 3.2
+    assert 2.0**64 * statistical_distance() < 2**-70
+
+
+def test_a_block_runs_out_of_spare_words_less_than_once_in_2_to_the_69():
+    share, count = mpmath.mpf(len(sampling._SLOTS)) / 2**sampling._SLOT_BITS, sampling._BLOCK
+
+    def taken(k):
+        return mpmath.binomial(count, k) * share**k * (1 - share) ** (count - k)
+
+    assert 2**-70 < mpmath.fsum(taken(k) for k in range(sampling._SPARES + 1, count + 1)) < 2**-69
 
 
 def inverted(words, spares):
@@ -213,7 +223,7 @@ def test_spare_values_change_at_their_edges_exactly():
 def test_running_out_of_spare_words_is_an_error_not_a_wrong_value():
     class Undecided:
         def draw(self, count, dtype):
-            return np.full(count, sampling._SLOTS[3] << 1, dtype)
+            return np.full(count, 2**63 if dtype is np.uint64 else int(sampling._SLOTS[3]) << 1).astype(dtype)
 
     assert gaussian_errors(Undecided(), sampling._SPARES).all()
     with pytest.raises(RuntimeError, match="ran out"):

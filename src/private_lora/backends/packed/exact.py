@@ -290,6 +290,8 @@ class PackedClient(Client):
         key = self.keys.take(message, PackedAnswer, self.plan, self.parameters)
         try:
             digits = decrypt_rows(message.mask, message.body, key.delta, key.secrets, self.parameters)
+            if self.plan.exact:
+                self.counters.add_decrypted(digits.size, self.plan.parameters["failure_log2"])
             return digits if self._digits == 1 else join_digits(digits, key.row_sums)
         finally:
             key.wipe()

@@ -101,6 +101,8 @@ class SessionClient(Client):
         key = self.keys.take(message, SessionAnswer, self.plan, self.parameters)
         try:
             digits = self._opened(message, key, rounded=True)
+            if self.plan.exact:
+                self.counters.add_decrypted(digits.size, self.plan.parameters["failure_log2"])
             return digits if self._digits == 1 else join_digits(digits, key.row_sums)
         finally:
             key.wipe()
