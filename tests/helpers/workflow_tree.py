@@ -45,12 +45,12 @@ if "--runs" in arguments:
     kind = (kinds | {"layer": LayerSpec, "block": BlockSpec, "worker_view": WorkerViewSpec})[command]
     for spec in map(kind.from_json, arguments["--spec"]):
         records = Path(arguments["--runs"][0]) / spec.run_id / "records.csv"
-        if is_done(origin(spec), records):
+        if is_done(origin(spec, records.parents[1]), records):
             continue
         records.parent.mkdir(parents=True, exist_ok=True)
         records.touch()
         (records.parent / "sidecar.json").write_text("{}")
-        mark_done(origin(spec), records)
+        mark_done(origin(spec, records.parents[1]), records)
         with open("runs.log", "a") as log:
             print(spec.run_id, file=log)
 for path in made:

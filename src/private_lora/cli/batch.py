@@ -44,7 +44,7 @@ def run_all(args, kind: type, run: Callable, imports: Iterable[str]) -> int:
 
     specs = [kind.from_json(text) for text in args.spec]
     records = {spec.run_id: args.runs / spec.run_id / "records.csv" for spec in specs}
-    origins = {spec.run_id: origin(spec) for spec in specs}
+    origins = {spec.run_id: origin(spec, args.runs) for spec in specs}
     waiting = [spec for spec in specs if not is_done(origins[spec.run_id], records[spec.run_id])]
     code_state()  # what is imported now is what runs, whatever is committed before the last of them starts
     for name in imports if waiting else ():

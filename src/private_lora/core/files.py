@@ -6,6 +6,7 @@ says that it is `shared`, as what is published is; then the user's umask decides
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 
 OWNERS_FILE, OWNERS_DIRECTORY = 0o600, 0o700
 SHARED_FILE, SHARED_DIRECTORY = 0o666, 0o777  # before the umask
+KEY_BYTES = 32
 
 
 def make_directory(path: Path, shared: bool = False) -> None:
@@ -31,6 +33,20 @@ def owners_alone(path: str, flags: int) -> int:
     descriptor = os.open(path, flags, OWNERS_FILE)
     os.fchmod(descriptor, OWNERS_FILE)
     return descriptor
+
+
+def owners_key(path: Path) -> bytes:
+    """KEY_BYTES random bytes that are kept in the file for its owner alone: drawn by the first process that asks."""
+    make_directory(path.parent)
+    with open(path, "a+b", opener=owners_alone) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.seek(0)
+        key = handle.read()
+        if len(key) != KEY_BYTES:
+            key = secrets.token_bytes(KEY_BYTES)
+            handle.truncate(0)
+            handle.write(key)
+    return key
 
 
 @contextmanager

@@ -186,4 +186,5 @@ def _hashes(sidecar: dict) -> str:
     names = {"model": "model_hash", "data (sha256)": "data_sha256", "spec": "spec_digest"}
     if "operands" in sidecar or "data_sha256" not in sidecar:
         return "of random operands: the seed in the spec decides"
-    return ", ".join(f"{name} {sidecar.get(key, UNKNOWN)}" for name, key in names.items())
+    known = {name: sidecar.get(key, UNKNOWN) for name, key in names.items()}
+    return ", ".join(f"{name} {'left out: private' if value is None else value}" for name, value in known.items())

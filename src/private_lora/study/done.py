@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from pathlib import Path
 
+from private_lora.core.files import owners_key
 from private_lora.results.fingerprints import AnySpec, fingerprint
 from private_lora.results.provenance import write_sidecar
 from private_lora.specs.loopback import run_of
 from private_lora.specs.split import SplitSpec
-from private_lora.study.grid import input_files
+from private_lora.study.grid import model_files, private_files
+
+KEY = ".key"
 
 
-def origin(spec: AnySpec) -> dict:
-    """All that a run's numbers follow from: digests of its spec, of its code and of the files that it reads."""
+def origin(spec: AnySpec, runs: Path) -> dict:
+    """All that a run's numbers follow from: digests of its spec, of its code and of the files that it reads.
+
+    runs: directory of the runs. A digest of private text is keyed by a file there, so that it shows a change to the directory's
+    owner, and nobody who reads the sidecar can confirm what he guesses of the text.
+    """
     run = run_of(spec)
-    files = input_files(run) if isinstance(run, SplitSpec) else []
-    return {"spec": spec.digest(), "code": fingerprint(spec), "files": {name: _sha256(Path(name)) for name in files}}
+    models, texts = (model_files(run), private_files(run)) if isinstance(run, SplitSpec) else ([], [])
+    files = {name: _sha256(Path(name)) for name in models}
+    files |= {name: _keyed(owners_key(runs / KEY), Path(name)) for name in texts}
+    return {"spec": spec.digest(), "code": fingerprint(spec), "files": files}
 
 
 def is_done(origin: dict, records: Path) -> bool:
@@ -38,3 +48,8 @@ def mark_done(origin: dict, records: Path) -> None:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _keyed(key: bytes, path: Path) -> str:
+    with open(path, "rb") as handle:
+        return "hmac-" + hashlib.file_digest(handle, lambda: hmac.new(key, digestmod="sha256")).hexdigest()

@@ -110,12 +110,21 @@ def expand_worker_views(config: dict) -> dict[str, WorkerViewSpec]:
 
 def input_files(spec: SplitSpec) -> list[str]:
     """Local files that a run's numbers depend on: the base model, and text that the user brought."""
+    return model_files(spec) + private_files(spec)
+
+
+def model_files(spec: SplitSpec) -> list[str]:
+    """Those of the base model, which workers have as well."""
     file, directory = gguf_path(spec.model), local_directory(spec.model)
     found = [p for pattern in MODEL_FILES for p in sorted(directory.glob(pattern))] if directory and not file else []
-    found += [file] if file else []
-    if isinstance(spec, RunSpec) and spec.data == "jsonl":
-        found += [Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)]
-    return relative(found)
+    return relative(found + ([file] if file else []))
+
+
+def private_files(spec: SplitSpec) -> list[str]:
+    """Those of text that the user brought."""
+    if not isinstance(spec, RunSpec) or spec.data != "jsonl":
+        return []
+    return relative([Path(spec.data_options[k]) for k in ("path", "train_path", "test_path") if spec.data_options.get(k)])
 
 
 def relative(paths: list[Path]) -> list[str]:

@@ -45,6 +45,7 @@ TRAINING = (
     "eval_examples",
     "eval_every",
     "generate_examples",
+    "pad",
     "general_examples",
     "count_padding",
     "checkpoint_every",

@@ -20,6 +20,7 @@ from private_lora.core.secrets import hardening
 from private_lora.models.load import model_hash
 from private_lora.results.provenance import Start, write_sidecar
 from private_lora.specs.backends import BACKENDS
+from private_lora.specs.data import DATASETS
 from private_lora.specs.run import RunSpec
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
@@ -181,17 +182,13 @@ def check_labels(run: Run, facts: dict) -> None:
 def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds: float) -> dict:
     """What the numbers of the run depend on, and what they depended on this time."""
     spec, products = run.spec, run.session.products if run.session else []
-    data_digest = hashlib.sha256()
-    rehearsed = run.rehearsal.encoded.values() if run.rehearsal else ()
-    for array in itertools.chain(run.batches.encoded.values(), rehearsed, run.eval_encoded.values()):
-        data_digest.update(array.tobytes())
     return {
         "spec": spec.to_dict(),
         "spec_digest": spec.digest(),
         "environment": started.environment(),
         "torch_threads": torch.get_num_threads(),
         "model_hash": model_hash(spec.model, spec.revision),
-        "data_sha256": data_digest.hexdigest(),
+        "data_sha256": data_sha256(run),
         "data": run.data_report,
         "failure": failure,
         "seconds": seconds,
@@ -203,3 +200,14 @@ def sidecar(run: Run, started: Start, facts: dict, failure: str | None, seconds:
         "memory": hardening(),
         "layers": {p.name: p.plan.report() for p in products},
     }
+
+
+def data_sha256(run: Run) -> str | None:
+    """Over all rows; None of private data, about which a digest would confirm to its reader what he guesses."""
+    if not DATASETS[run.spec.data].is_public and run.spec.data != "random_tokens":
+        return None
+    digest = hashlib.sha256()
+    rehearsed = run.rehearsal.encoded.values() if run.rehearsal else ()
+    for array in itertools.chain(run.batches.encoded.values(), rehearsed, run.eval_encoded.values()):
+        digest.update(array.tobytes())
+    return digest.hexdigest()

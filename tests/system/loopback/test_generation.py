@@ -36,8 +36,8 @@ def test_a_text_is_measured_token_by_token(tmp_path):
     }.items():
         found[name] = tmp_path / name / "records.csv"
         generation(spec, found[name])
-        mark_done(origin(spec), found[name])
-        assert is_done(origin(spec), found[name])
+        mark_done(origin(spec, tmp_path), found[name])
+        assert is_done(origin(spec, tmp_path), found[name])
     assert set(psutil.Process().children(recursive=True)) == before
     tokens = {name: values(path, "token_id") for name, path in found.items()}
     assert tokens["integer"] == tokens["packed"] == tokens["remote"]

@@ -6,6 +6,7 @@ import stat
 from contextlib import contextmanager
 
 import pytest
+from slow_tests import slow
 
 from private_lora.bench.loopback import run_on_loopback
 from private_lora.core.files import atomic_path
@@ -16,7 +17,7 @@ from private_lora.training.checkpoints import Checkpoint
 from private_lora.training.logs import logs
 from private_lora.training.run import finetune
 
-PACKED = {"backend": "packed", "steps": 2, "checkpoint_every": 1, "eval_examples": 2}
+PACKED = {"backend": "packed", "steps": 1, "checkpoint_every": 1, "eval_examples": 2}
 
 
 @contextmanager
@@ -42,7 +43,7 @@ def private_data(tmp_path):
     return {"data": "jsonl", "data_options": {"path": str(path)}}
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o022])
+@pytest.mark.parametrize("mask", [0o000, slow(0o022)])
 def test_nothing_of_a_private_run_can_be_read_by_others(mask, make_spec, private_data, tmp_path, monkeypatch):
     out, hints, temporary = (tmp_path / name for name in ("out", "hints", "temporary"))
     temporary.mkdir()
@@ -68,6 +69,7 @@ def test_nothing_of_a_private_run_can_be_read_by_others(mask, make_spec, private
     assert (hints / "masks.json").is_file() and list(hints.glob("*.hint"))
 
 
+@pytest.mark.slow
 def test_nothing_of_a_run_through_workers_can_be_read_by_others(make_spec, private_data, tmp_path):
     out = tmp_path / "out"
     run = make_spec(**PACKED, **private_data)
