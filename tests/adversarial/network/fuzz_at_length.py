@@ -102,9 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10**6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever was sent")
-    parser.add_argument(
-        "--alone-seconds", type=float, default=60.0, help="how long the honest client works alone, before and after"
-    )
+    parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone, twice")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     held, truth = (hold(WorkerSpec(**WORKER, backend=name)) for name in ("packed", "integer"))

@@ -132,7 +132,8 @@ def test_altered_messages_to_glwe_get_a_status_and_change_nothing(worker_process
     name = list(held.products)[2]
     honest = Honest(held, truth, name)
     material = honest.client.public_material().to_bytes()
-    flags = ("--backend", "glwe", "--layers", "0", "--activation-bits", "7", "--weight-bits", "7")
+    # Questions of a few rows, which by the default limit of a turn are too many.
+    flags = ("--backend", "glwe", "--layers", "0", "--activation-bits", "7", "--weight-bits", "7", "--max-turn-gops", "10000")
     with worker_process("nano", *flags) as (process, address):
         mutator = Mutator([(name, honest.question(rows)[1]) for rows in (1, 2)], SEED, 3)
         fuzzing = Fuzzing(address, process, mutator, material)
