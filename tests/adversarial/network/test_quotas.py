@@ -131,7 +131,7 @@ def test_streams_that_do_not_move_are_ended(honest, local_worker, direction):
             silent.send(client.header(len(data), PRODUCT))
             call = client.stub.Multiply(silent, timeout=60)
         elif direction == "down":
-            _, data = honest[1].question(rows=2**14)
+            _, data = honest[1].question(rows=2**15)
             call = client.stub.Multiply(iter(client.question(data, PRODUCT)), timeout=60)
             next(call)
         else:
