@@ -9,6 +9,7 @@ from slow_tests import slow
 from private_lora.backends import load
 from private_lora.backends.contract import pack, unpack
 from private_lora.backends.glwe.layout import check_answer, check_key, check_question
+from private_lora.network.worker.limits import Limits
 
 OTHERS = (0, 1, 2, 2047, 2049, 2**16, 2**27, 2**31, 2**40, 2**63, 2**64 - 1)
 
@@ -45,6 +46,25 @@ def test_what_the_extension_writes_is_accepted_for_its_own_sizes_alone(keys, row
         for cut in (payload[:-8], payload[:-1], payload + bytes(8), b""):
             with pytest.raises(ValueError, match="sizes ask for"):
                 check(cut, rows, columns, parameters)
+
+
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(1, 1, 1), (3, 20, 7), (2, 2049, 3), slow(2, 5, 2050)])
+def test_the_bytes_that_a_worker_reserves_are_those_of_question_and_answer(keys, rows, inputs, outputs):
+    backend, weight = load("glwe"), integers(0, (inputs, outputs), 2)
+    plan = backend.plan(weight, 7)
+    client, server = backend.client(plan, keys), backend.server(plan, weight)
+    question = client.encrypt(integers(1, (rows, inputs), 64))
+    answer = len(server.matmul(question).to_bytes())
+    assert (server.cost(rows).question, server.cost(rows).answer) == (len(question.to_bytes()), answer)
+    assert client.largest_answer(rows) == answer
+
+
+def test_a_turn_is_bounded_by_rows_that_cannot_be_stopped(keys):
+    backend, one_value, rows = load("glwe"), 2**34, {}
+    for columns in (1, 4, 64):
+        weight = integers(0, (5, columns), 2)
+        rows[columns] = Limits(turn_operations=64 * one_value).largest_rows(backend.server(backend.plan(weight, 7), weight))
+    assert rows == {1: 64, 4: 16, 64: 1}
 
 
 def altered(payload, place, value):

@@ -33,9 +33,7 @@ def add_worker(parser) -> None:
     parser.add_argument("--listen", required=True, help="host:port; port 0 takes a free one and prints it")
     add_fields(parser, WorkerSpec, required=True)
     add_tls(parser, "--client-ca", "certificate authority of the clients")
-    parser.add_argument(
-        "--revoked", type=Path, help="file of SHA-256 fingerprints of clients' certificates to refuse, one a line"
-    )
+    add_revoked(parser, "clients")
     parser.add_argument("--metrics", help="host:port of Prometheus metrics; over HTTPS, for clients, unless on loopback")
     for flag, (_, _, text) in LIMIT_FLAGS.items():
         parser.add_argument(f"--{flag}", type=float, help=f"limit: {text}")
@@ -50,10 +48,18 @@ def add_tls(parser, authority_flag: str, authority_help: str) -> None:
     parser.add_argument("--plaintext", action="store_true", help="no TLS; on loopback addresses only")
 
 
+def add_revoked(parser, others: str) -> None:
+    """Which certificates of the other side are trusted no more."""
+    parser.add_argument(
+        "--revoked", type=Path, help=f"file of SHA-256 fingerprints of {others}' certificates to refuse, one a line"
+    )
+
+
 def add_workers(parser) -> None:
     """Arguments of `finetune` for workers over a network."""
     parser.add_argument("--workers", help="host:port,host:port,...: workers that hold the base model's layers; default: none")
     add_tls(parser, "--worker-ca", "certificate authority of the workers")
+    add_revoked(parser, "workers")
     parser.add_argument("--check-answers", action=BooleanOptionalAction, default=True, help="Freivalds' check of answers")
     parser.add_argument(
         "--on-lie",
@@ -109,7 +115,7 @@ def place_of(args, checkpoints: Path | None = None):
 
     if args.rows_per_question is not None and args.rows_per_question < 1:
         raise UserError("--rows-per-question must be at least 1")
-    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca")
+    tls = tls_or_plaintext(args.tls_cert, args.tls_key, args.authority, args.plaintext, "--worker-ca", args.revoked)
     addresses = [Address.parse(text) for text in args.workers.split(",")]
     caught = Caught(args.caught or (checkpoints / CAUGHT_FILE if checkpoints else None))
     patience = Patience(args.deadline_s, args.patience_s)

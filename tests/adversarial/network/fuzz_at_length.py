@@ -32,7 +32,8 @@ from private_lora.specs.worker import WorkerSpec
 WORKER = {"model": "mini-llama", "layers": "0", "activation_bits": 8, "weight_bits": 8}
 PRODUCT = "model.layers.0.mlp.down_proj forward"
 SEED, ROWS, DEADLINE_S = 20250507, 128, 60.0
-ATTACKERS, AT_ONCE, BATCH = 2, 4, 100
+ATTACKERS, AT_ONCE, BATCH = 2, 4, 500  # as many at once as one client may have
+MOST_ROWS, WARM = 3, 20  # small questions, so that many are sent; right answers before time counts
 
 
 def attack(address: Address, tls: Tls, questions: list, first: int, stop: int) -> Counter:
@@ -101,12 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=10**6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever was sent")
-    parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone first")
+    parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone, twice")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     held, truth = (hold(WorkerSpec(**WORKER, backend=name)) for name in ("packed", "integer"))
     names = list(held.products)
-    questions = [(name, seeded_question(held.products[name], SEED + i, 1 + 3 * i)) for i, name in enumerate(names)]
+    questions = [(name, seeded_question(held.products[name], SEED + i, 1 + i % MOST_ROWS)) for i, name in enumerate(names)]
     with tempfile.TemporaryDirectory() as directory:
         process, address, honest_tls, attacker_tls = started(Path(directory))
         try:
@@ -121,11 +122,15 @@ def main() -> None:
 def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> dict:
     """What came of the messages."""
     memory, statuses = psutil.Process(process.pid), Counter()
-    work.until(lambda: work.right)  # the first one compiles
-    begin = time.monotonic()
-    alone = work.until(lambda: time.monotonic() - begin > args.alone_seconds)
+
+    def alone() -> float:
+        begin = time.monotonic()
+        return work.until(lambda: time.monotonic() - begin > args.alone_seconds)
+
     with ProcessPoolExecutor(ATTACKERS, get_context("spawn")) as attackers:
         list(attackers.map(attack, *zip(*[(*attacked, 0, 0)] * ATTACKERS, strict=True)))  # they are there before time counts
+        work.until(lambda: work.right >= WARM)
+        before = alone()
         at_first, begin = memory.memory_info().rss, time.monotonic()
         rss, submitted, open_batches, reported = [at_first], 0, [], begin
 
@@ -146,9 +151,12 @@ def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> di
             return not open_batches
 
         beside = work.until(is_over)
+        seconds = time.monotonic() - begin
+        after = alone()
     return {
         "messages": statuses.total(),
-        "seconds": time.monotonic() - begin,
+        "seconds": seconds,
+        "messages_per_s": statuses.total() / seconds,
         "statuses": dict(statuses),
         "worker_lives": process.poll() is None,
         "rss_before_bytes": at_first,
@@ -156,9 +164,10 @@ def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> di
         "honest_right": work.right,
         "honest_wrong": work.wrong,
         "honest_refused": dict(work.refused),
-        "honest_per_s_alone": alone,
+        "honest_per_s_alone_before": before,
+        "honest_per_s_alone_after": after,
         "honest_per_s_beside": beside,
-        "ratio": beside / alone,
+        "ratio": beside / max(before, after),
     }
 
 

@@ -129,11 +129,11 @@ def test_a_connection_reaches_nobody_but_whom_it_met(local_worker, tls):
     running = worker.start(two_layers(), Address("127.0.0.1", port), tls["liar"], Limits())
     try:
         with pytest.raises(Unreachable, match=r"CERTIFICATE_VERIFY_FAILED|UNAVAILABLE"):
-            connection.multiply(LAYER, Connection.new_request_id(), b"-", 5, 100)
+            connection.multiply(LAYER, Connection.new_request_id(), b"-", 1, 5, 100)
         connection.meet()
         assert connection.identity != met
         with pytest.raises(Unreachable, match="another worker"):
-            connection.multiply(LAYER, Connection.new_request_id(), b"-", 5, 100, identity=met)
+            connection.multiply(LAYER, Connection.new_request_id(), b"-", 1, 5, 100, identity=met)
         connection.close()
     finally:
         running.stop(0)

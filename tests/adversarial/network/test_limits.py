@@ -140,7 +140,11 @@ def test_memory_is_refused_by_what_is_announced_before_it_is_sent(honest, local_
 def test_parts_are_limited_by_grpc(honest, local_worker):
     with local_worker(honest[0]) as running, RawClient(address_of(running)) as client:
         assert client.open() is None
-        parts = [client.header(2 * LARGEST_PART, PRODUCT), messages.Part(data=bytes(LARGEST_PART + 1))]
+        server = honest[0].products[PRODUCT].server
+        rows = Limits().largest_rows(server)
+        size = server.cost(rows).question
+        assert size > LARGEST_PART + 1  # so that the header is legal, and it is gRPC that refuses
+        parts = [client.header(size, PRODUCT, rows=rows), messages.Part(data=bytes(LARGEST_PART + 1))]
         for _ in range(60):  # more than a connection has streams at one time
             assert client.multiply(parts)[0] == Code.RESOURCE_EXHAUSTED
         assert client.multiply([]) == (Code.INVALID_ARGUMENT, "the stream does not begin with a header")

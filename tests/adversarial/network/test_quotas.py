@@ -106,8 +106,8 @@ def test_turns_are_shared_by_time_and_given_up_by_who_has_gone():
                 order.append(client)
                 time.sleep(seconds)
 
-    many = [threading.Thread(target=ask, args=("many", 0.02, 10)) for _ in range(4)]
-    one = threading.Thread(target=ask, args=("one", 0.02, 10))
+    many = [threading.Thread(target=ask, args=("many", 0.01, 10)) for _ in range(4)]
+    one = threading.Thread(target=ask, args=("one", 0.01, 10))
     for thread in (*many, one):
         thread.start()
     for thread in (*many, one):
@@ -149,16 +149,16 @@ def test_streams_that_do_not_move_are_ended(honest, local_worker, direction):
 
 
 def test_a_stream_that_crawls_is_ended(honest, local_worker):
-    limits = Limits(grace_s=0.5, bytes_per_s=2 * PART_BYTES)
+    limits = Limits(grace_s=0.2, bytes_per_s=2 * PART_BYTES)
     _, data = honest[1].question()
     with local_worker(honest[0], limits) as running, RawClient(address_of(running)) as client:
         assert client.open() is None
         parts = Parts(client.header(len(data), PRODUCT))
         call = client.stub.Multiply(parts, timeout=60)
         first, *others = client.question(data, PRODUCT)
-        for byte in np.frombuffer(others[0].data[:30], np.uint8):
+        for byte in np.frombuffer(others[0].data[:20], np.uint8):
             parts.send(type(first)(data=bytes([byte])))
-            time.sleep(0.1)
+            time.sleep(0.05)
         assert call.code() in (Code.CANCELLED, Code.UNKNOWN)
         parts.end()
         counted = running.service.metrics.registry.get_sample_value

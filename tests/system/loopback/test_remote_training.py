@@ -4,6 +4,7 @@ import gc
 import logging
 import types
 
+import grpc
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,10 @@ from private_lora.network.client.connection import Connection, ask_health
 from private_lora.network.client.remote import Asking, RemotePlace
 from private_lora.network.client.workers import Patience, Workers
 from private_lora.network.tools.certificates import make_certificates
+from private_lora.network.wire import protocol_pb2 as messages
+from private_lora.network.wire.protocol_pb2_grpc import WorkerStub
 from private_lora.network.wire.security import Address, Tls, check_plaintext, tls_or_plaintext
+from private_lora.network.wire.settings import PROTOCOL_VERSION
 from private_lora.network.worker import server as worker
 from private_lora.network.worker.held import hold
 from private_lora.network.worker.limits import Limits
@@ -150,7 +154,7 @@ def test_strangers_are_refused_on_both_sides(make_spec, workers_of, tls_pair, tm
     _, running = workers_of(spec, ("",), tls_pair)
     address = Address("127.0.0.1", running[0].port)
     stranger = Tls(theirs / "client.pem", theirs / "client-key.pem", own.authority)
-    for tls in (stranger, None, Tls(tls_pair[0].certificate, tls_pair[0].key, own.authority)):
+    for tls in (stranger, None):
         place = RemotePlace(Workers([Connection(address, tls)], Patience(2, 0.5)), Asking())
         with pytest.raises(Interrupted, match="no worker for layer"):
             prepare(spec, tmp_path, place)
@@ -161,6 +165,15 @@ def test_strangers_are_refused_on_both_sides(make_spec, workers_of, tls_pair, tm
     with pytest.raises(UserError, match="CERTIFICATE_VERIFY_FAILED"):
         prepare(spec, tmp_path, place)
     place.close()
+    of_a_worker = Tls(tls_pair[0].certificate, tls_pair[0].key, own.authority)
+    place = RemotePlace(Workers([Connection(address, of_a_worker)], Patience()), Asking())
+    with pytest.raises(UserError, match="is not for clients"):  # here already, and by the worker if another client tries
+        prepare(spec, tmp_path, place)
+    place.close()
+    credentials = grpc.ssl_channel_credentials(*of_a_worker.read())
+    with grpc.secure_channel(str(address), credentials) as channel, pytest.raises(grpc.RpcError) as caught:
+        WorkerStub(channel).Open(messages.Hello(protocol_version=PROTOCOL_VERSION), timeout=5)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
     assert len(running[0].service.sessions) == 0
     assert asked_of(running[0]) == 0
 

@@ -28,20 +28,21 @@ from private_lora.backends.contract import (
     pack,
     unpack,
 )
-from private_lora.backends.glwe.layout import check_answer, check_key, check_question, question_bytes
+from private_lora.backends.glwe.layout import answer_bytes, check_answer, check_key, check_question, question_bytes
 from private_lora.core.errors import UserError
 from private_lora.core.secrets import OneProcess
 
 RESULT_BITS = 27
 NOISE_STD = 19.05  # model of the bundled noise profiles; our runs measure it and print both
 SECURITY_BITS = 128
-VECTOR_HEADER_BYTES = 256  # of what stands around the values of a ciphertext or a message, with room to spare
 _NUMBERS = 3  # in front of a ciphertext: rows, columns, whether it is a result
+_MESSAGE_BYTES = PACK_HEADER_BYTES + 8 * _NUMBERS
 # Generous bounds: copies of a message at one time, and bytes of the row that a core works on.
 COPIES, ROW_BYTES = 4, 2**27
-# A row's product with 2048 columns is taken for so many operations of int8: the default limit of a turn is 16 of them. The
-# extension cannot be stopped, and has no gain from many rows at once.
-ROW_OPERATIONS = 2**34
+# One value of an answer is taken for so many operations of int8, however many inputs it has: a core that needs 26 ms for it
+# (one packing key switch) does 4.8e11 of them in a second for `packed`, with VNNI, which is 2^33.5 in that time. So by the
+# default limit of a turn most layers take one row at a time. The extension cannot be stopped, and gains nothing from many rows.
+VALUE_OPERATIONS = 2**34
 NOISE_MARGIN = 10  # standard deviations kept free below the wrap-around
 
 
@@ -222,7 +223,7 @@ class GlweClient(Client):
         return GlweCiphertext(payload, len(x), self.plan.inputs, False, public.key_id, public)
 
     def largest_answer(self, rows: int) -> int:
-        return _answer_bytes(self.plan, rows)
+        return _MESSAGE_BYTES + answer_bytes(rows, self.plan.outputs, self.plan.parameters)
 
     def decrypt(self, message: GlweCiphertext) -> np.ndarray:
         self.keys.process.check()
@@ -233,14 +234,6 @@ class GlweClient(Client):
         in_last = self.plan.outputs % self._chunk or self._chunk
         values = self._extension.decrypt_matrix(message.payload, self.keys.secret, self._parameters, in_last)
         return np.asarray(values).astype(np.int64)
-
-
-def _answer_bytes(plan: Plan, rows: int) -> int:
-    """Length of an answer, at most."""
-    p = plan.parameters
-    values = (p["packing_ks_glwe_dimension"] + 1) * p["packing_ks_polynomial_size"]
-    vector = values * p["output_storage_ciphertext_modulus"] // 8 + VECTOR_HEADER_BYTES
-    return VECTOR_HEADER_BYTES + rows * -(-plan.outputs // p["packing_ks_polynomial_size"]) * vector
 
 
 class GlweServer(Server):
@@ -272,11 +265,11 @@ class GlweServer(Server):
         return GlweCiphertext(payload, message.rows, self.plan.outputs, True, message.key_id)
 
     def cost(self, rows: int) -> Cost:
-        p = self.plan.parameters
-        question = PACK_HEADER_BYTES + 8 * _NUMBERS + question_bytes(rows, self.plan.inputs, p)
-        answer, chunks = _answer_bytes(self.plan, rows), -(-self.plan.outputs // p["packing_ks_polynomial_size"])
+        parameters, columns = self.plan.parameters, self.plan.outputs
+        question = _MESSAGE_BYTES + question_bytes(rows, self.plan.inputs, parameters)
+        answer = _MESSAGE_BYTES + answer_bytes(rows, columns, parameters)
         work = COPIES * (question + answer) + (os.cpu_count() or 1) * ROW_BYTES
-        return Cost(question, answer, work, rows * chunks * ROW_OPERATIONS)
+        return Cost(question, answer, work, rows * columns * VALUE_OPERATIONS)
 
     def _multiply(self, payload, public: GlwePublicMaterial):
         if self._device != "cuda":

@@ -38,12 +38,19 @@ def check_answer(payload: memoryview, rows: int, columns: int, parameters: dict)
     size = parameters["packing_ks_polynomial_size"]
     full, last = (_answer_numbers(width, parameters) for width in (size, (columns - 1) % size + 1))
     vectors, length = -(-columns // size), max(full) + 1
-    words = _words(payload, 1 + rows * (1 + (vectors - 1) * length + max(last) + 1), ANSWER)
+    words = _words(payload, answer_bytes(rows, columns, parameters) * 8 // _WORD_BITS, ANSWER)
     body = words[1:].reshape(rows, -1)
     _check(words[0] == rows and (body[:, 0] == vectors).all(), ANSWER)
     end = 1 + (vectors - 1) * length
     _check_numbers(body[:, 1:end].reshape(rows * (vectors - 1), length), full, ANSWER)
     _check_numbers(body[:, end:], last, ANSWER)
+
+
+def answer_bytes(rows: int, columns: int, parameters: dict) -> int:
+    """Length of a serialized `CompressedResultEncryptedMatrix`."""
+    size = parameters["packing_ks_polynomial_size"]
+    full, last = (max(_answer_numbers(width, parameters)) + 1 for width in (size, (columns - 1) % size + 1))
+    return _WORD_BITS // 8 * (1 + rows * (1 + (-(-columns // size) - 1) * full + last))
 
 
 def check_key(payload: memoryview, parameters: dict) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import grpc
 
-from private_lora.network.client.peer import Peer, PeerFailure, UntrustedPeer, meet
+from private_lora.network.client.peer import Peer, PeerFailure, RevokedPeer, UntrustedPeer, check_not_revoked, meet
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.parts import LARGEST_PART, REQUEST_ID_BYTES, BrokenStream, parts_of, read_data, read_header
 from private_lora.network.wire.security import Address, Tls, check_plaintext, client_channel
@@ -64,6 +64,10 @@ class Refused(Exception):
     """The worker will not serve this, however often it is asked."""
 
 
+class NeverAsked(Refused):
+    """Whoever is there is not asked, though it may serve: it was caught lying, or its certificate was revoked."""
+
+
 class Connection:
     """One worker. holds: names of our products that it has. sent_bytes, received_bytes: of all messages, as serialized.
 
@@ -98,6 +102,8 @@ class Connection:
         """The identity of who is there now; from here on, this connection reaches nobody else. Raises as `open` does."""
         try:
             self._peer = meet(self.address, self._tls, OPTIONS, self._peer)
+        except RevokedPeer as error:
+            raise NeverAsked(str(error)) from None
         except UntrustedPeer as error:
             raise Refused(_one_line(str(error))) from None
         except PeerFailure as error:
@@ -105,7 +111,7 @@ class Connection:
         return self._peer.identity
 
     def open(self) -> messages.Welcome:
-        """Shake hands; raises Unreachable, or Refused on another protocol version or what no worker says."""
+        """Shake hands; raises Unreachable, Refused on another protocol version or what no worker says, or NeverAsked."""
         self.meet()
         hello = messages.Hello(protocol_version=PROTOCOL_VERSION)
         with self._failures():
@@ -217,11 +223,15 @@ class Connection:
     def _failures(self):
         """Turn a gRPC status into Unreachable or Refused. A worker that does not know us was restarted: shake hands anew.
 
-        So was one that shows another certificate than it did; whether that one is trusted, meeting it will tell.
+        So was one that shows another certificate than it did; whether that one is trusted, meeting it will tell. One whose
+        certificate was revoked since they met is told nothing more.
         """
         session_id = self.session_id
         try:
+            check_not_revoked(self._tls, self._peer.certificate)
             yield
+        except RevokedPeer as error:
+            raise NeverAsked(str(error)) from None
         except grpc.RpcError as error:
             code, details = error.code(), _one_line(error.details() or "no reason given")
             # Another thread may have shaken hands meanwhile.

@@ -23,6 +23,10 @@ class UntrustedPeer(PeerFailure):
     """Whoever is there has no certificate of our authority for this host."""
 
 
+class RevokedPeer(PeerFailure):
+    """Whoever is there has a certificate that was revoked."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """A worker that was met. identity: `key sha256:...` of its certificate's public key; without TLS, its address.
@@ -44,11 +48,18 @@ def meet(address: Address, tls: Tls | None, options: list[tuple], known: Peer | 
     host, and is then the only one that the channel trusts: who holds another one, even of the same authority, is not reached.
     """
     certificate = _certificate_of(address, tls) if tls is not None else None
+    check_not_revoked(tls, certificate)
     if known is not None and known.certificate == certificate:
         return known
     identity = str(address) if certificate is None else _key_of(certificate)
     channel = client_channel(address, tls, options, certificate)
     return Peer(identity, certificate, channel, WorkerStub(channel))
+
+
+def check_not_revoked(tls: Tls | None, certificate: bytes | None) -> None:
+    """Nothing; raises RevokedPeer when a worker's certificate (PEM) is one of those that are trusted no more by now."""
+    if tls is not None and certificate is not None and tls.is_revoked(certificate):
+        raise RevokedPeer("its certificate was revoked, so it is never asked: leave it out, or give it a new one")
 
 
 def _certificate_of(address: Address, tls: Tls) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from private_lora.backends.contract import Counters
 from private_lora.core.errors import Interrupted, UserError
 from private_lora.network.client.caught import Caught, Lie
-from private_lora.network.client.connection import Connection, Refused, Unreachable
+from private_lora.network.client.connection import Connection, NeverAsked, Refused, Unreachable
 from private_lora.network.client.pace import Pace
 from private_lora.network.wire import protocol_pb2 as messages
 from private_lora.network.wire.settings import Expected, Settings, compare_products, compare_settings
@@ -22,10 +22,6 @@ GO_ON = "start one that holds it and run again, which goes on from the last step
 # A worker answers one request id only so many times (`Limits.repeats`), also when its answers were lost on the way.
 ATTEMPTS_OF_AN_ID = 4
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.2, 10.0
-
-
-class Liar(Refused):
-    """Whoever is there was caught before."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ class Workers:
         except Unreachable as error:
             log.warning("worker %s cannot be reached: %s", connection.address, error)
             return f"worker {connection.address}: {error}"
-        except Liar as error:
+        except NeverAsked as error:
             self.drop(connection, str(error))
         except Refused as error:
             raise UserError(f"worker {connection.address} refuses: {error}") from None
@@ -117,13 +113,13 @@ class Workers:
     def open(self, connection: Connection) -> None:
         """A session with one worker, its side compared with ours; raises UserError on any difference.
 
-        Raises Liar, before anything is said, when it is one that was caught, here or in another process.
+        Raises NeverAsked, before anything is said, when it is one that was caught, here or in another process, or is revoked.
         """
         connection.holds = set()  # until it has shown them: another thread may look meanwhile
         lie = self.caught.lies.get(connection.meet())
         if lie is not None:
             where = f"; {self.caught.path} remembers it" if self.caught.path else ""
-            raise Liar(f"it was caught lying on {lie.date}, as {lie.worker}: {lie.reason}{where}")
+            raise NeverAsked(f"it was caught lying on {lie.date}, as {lie.worker}: {lie.reason}{where}")
         welcome = connection.open()
         compare_settings(str(connection.address), Settings.from_message(welcome.settings), self._settings)
         connection.holds = compare_products(str(connection.address), welcome.products, self._expected)
