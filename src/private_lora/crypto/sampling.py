@@ -20,8 +20,8 @@ _ZEROS = memoryview(bytes(2**20))
 # Errors beyond this many standard deviations have a probability below 2^-128, which words of 128 bits cannot show.
 _TAIL = 14
 _SLOT_BITS = 15
-# About 1 value in 2,300 is undecided by 15 bits; that more than this many of a block are has a probability below 2^-64.
-_BLOCK, _SPARES = 1024, 16
+# About 1 value in 2,300 is undecided by 15 bits; that more than this many of a block are has a probability below 2^-114.
+_BLOCK, _SPARES = 1024, 24
 _SLOTS_AT_ONCE, _SPARES_AT_ONCE = 7, 4
 
 
@@ -96,7 +96,7 @@ def gaussian_errors(stream: Stream, count: int) -> np.ndarray:
     together, with 128 bits: see `statistical_distance`.
 
     Time and memory accesses do not depend on the values: edges are counted, not searched, and each spare value is offered to
-    the whole block. Raises RuntimeError where a block needs more spare values than it has: a probability below 2^-64.
+    the whole block. Raises RuntimeError where a block needs more spare values than it has: a probability below 2^-114.
     """
     upper, lower = spares = stream.draw((2, -(-count // _BLOCK) * _SPARES), np.uint64)
     words, errors = stream.draw(count, np.int16), np.empty(count, np.int8)
@@ -105,7 +105,7 @@ def gaussian_errors(stream: Stream, count: int) -> np.ndarray:
         _spare_values(upper, lower, _HIGH_EDGES, _LOW_EDGES, values)
         if not _invert(words, values, _SLOTS, work, errors):
             wipe(errors)
-            raise RuntimeError("the error sampler ran out of random words, which has a probability below 2^-64: try again")
+            raise RuntimeError("the error sampler ran out of random words, which has a probability below 2^-114: try again")
     finally:
         wipe(spares, words, values, work)
     return errors

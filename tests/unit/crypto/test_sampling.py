@@ -180,13 +180,13 @@ def test_the_tables_are_within_their_stated_distance_of_the_discrete_gaussian():
     assert 2.0**64 * statistical_distance() < 2**-70
 
 
-def test_a_block_runs_out_of_spare_words_less_than_once_in_2_to_the_69():
+def test_a_block_runs_out_of_spare_words_less_than_once_in_2_to_the_114():
     share, count = mpmath.mpf(len(sampling._SLOTS)) / 2**sampling._SLOT_BITS, sampling._BLOCK
 
     def taken(k):
         return mpmath.binomial(count, k) * share**k * (1 - share) ** (count - k)
 
-    assert 2**-70 < mpmath.fsum(taken(k) for k in range(sampling._SPARES + 1, count + 1)) < 2**-69
+    assert 2**-115 < mpmath.fsum(taken(k) for k in range(sampling._SPARES + 1, count + 1)) < 2**-114
 
 
 def inverted(words, spares):
