@@ -6,9 +6,9 @@ Run it again only where an answer is meant to change, and say why in the commit.
 was corrected by up to a quarter of a bit (the mean over a body's rounding errors is an upper bound now), and with it the
 digests of these plans in handshakes; nothing else changed.
 
-Plans, handshakes and messages of `packed` were written again when failures became rarer (2^-80, by a bound), security was stated
-by cost models, and errors were sampled in a fixed number of steps; with them the runs of `packed*` and of mini-llama (whose
-answers are padded now), which name the processor that wrote them. Runs of `integer` and `float` are those of b24a8b2.
+Plans, handshakes and messages of `packed` were written again when failures became rarer (2^-80, by a bound), security was
+stated by cost models, and errors were sampled in a fixed number of steps; with them the runs of `packed*` and of mini-llama
+(whose answers are padded now), which name the processor that wrote them. Runs of `integer` and `float` are those of b24a8b2.
 """
 
 from __future__ import annotations

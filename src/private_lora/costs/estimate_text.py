@@ -9,6 +9,7 @@ from private_lora.results.disturbance import DISTURBED_SHARE
 
 WIDTHS = (22, 13, 6, 8, 10, 16, 16, 16, 9)
 HEADS = ("layer", "inputs x out", "ring", "log2 Q", "failure", "MATZOV", "ADPS16", "ChaLoy21 quantum", "up/down")
+PROOFS = ("matzov_bits_of_proof", "adps16_bits_of_proof", "chaloy21_quantum_bits_of_proof")
 
 
 def text_of(estimate: dict) -> str:
@@ -82,7 +83,7 @@ def _plain(e: dict) -> Iterator[str]:
 def _parameters(p: dict) -> tuple[str, ...]:
     failure = "none given" if p["failure_log2"] is None else f"2^{p['failure_log2'][1]:.0f}"
     bits = f"{_span(p['upload_bits_per_value'])}/{_span(p['download_bits_per_value'])}"
-    spans = [_span(p[name]) for name in ("matzov_bits_of_proof", "adps16_bits_of_proof", "chaloy21_quantum_bits_of_proof")]
+    spans = [_span(p[name]) if name in p else "-" for name in PROOFS]  # an estimate that is on record may be older than they
     shape = f"{p['inputs']} x {p['outputs']}"
     ring, modulus = (_span(p[name]) for name in ("ring_size", "log2_q"))
     return (f"{p['layer']} {p['phase']}", shape, ring, modulus, failure, *spans, bits)
