@@ -44,7 +44,9 @@ class Impatient(Workers):
 
 def welcome_of(held):
     held_products = held.products.values()
-    products = [messages.Product(name=p.name, weight_sha256=p.weight_sha256, plan=p.plan) for p in held_products]
+    products = [
+        messages.Product(name=p.name, weight_sha256=p.weight_sha256, plan=p.plan, largest_rows=64) for p in held_products
+    ]
     return messages.Welcome(
         protocol_version=PROTOCOL_VERSION,
         session_id=b"s" * 16,

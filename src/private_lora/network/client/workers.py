@@ -122,7 +122,8 @@ class Workers:
             raise NeverAsked(f"it was caught lying on {lie.date}, as {lie.worker}: {lie.reason}{where}")
         welcome = connection.open()
         compare_settings(str(connection.address), Settings.from_message(welcome.settings), self._settings)
-        connection.holds = compare_products(str(connection.address), welcome.products, self._expected)
+        held = compare_products(str(connection.address), welcome.products, self._expected)
+        connection.holds = {name for name in held if connection.largest_rows[name]}  # one that takes no rows holds nothing
 
     def holders(self, product: str) -> list[Connection]:
         """Workers that hold a product and were not dropped."""
