@@ -115,8 +115,7 @@ def packed_training(data: Data) -> pd.DataFrame:
         "steps equal to integer: training steps whose loss is the same float as the integer run's; largest step difference: of "
         "their losses, in nats. Both runs see the same batches from the same initial adapter.",
         "failure log2: of the probability that one decrypted value is wrong, of the worst layer (exact mode). Ring size and "
-        "log2 Q: of the layer with the largest. Security bits: in the cost model that decided "
-        "(MATZOV unless the options say another); table `security` has them in each.",
+        "log2 Q: of the layer with the largest.",
         "accumulator noise: std of decrypted minus exact integers over the run; over simulated: over that of packed_simulated "
         "with the same modulus. Times and bytes are sums over the run, evaluation included, divided by rows where it says so.",
         "remote matmuls: calls to the server over the whole run, evaluation included; remote rows: rows of activations and "

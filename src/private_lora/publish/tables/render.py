@@ -15,6 +15,11 @@ import pandas as pd
 FINE_GRAINED = ("ratio", "over", "spread")
 # Columns of the CSV alone: what leads from a line back to its runs.
 CSV_ONLY = ("run_ids",)
+# A number of bits says nothing without the cost model that it is counted in.
+WHICH_BITS = (
+    "security bits: those that the parameters were chosen for, in the cost model that decided (MATZOV unless the options say "
+    "another; of glwe, its authors' claim); table `security` has the bits in each cost model."
+)
 # As `format_cell` writes it, with or without limits behind it.
 NUMBER = re.compile(r"-?(\d[\d,.]*(e[-+]?\d+)?|inf)( \[|$)")
 TEX_ESCAPES = {
@@ -146,7 +151,8 @@ def _empty_line(table: pd.DataFrame) -> list[str]:
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    return list(table.attrs.get("notes", ()))
+    claims = "security_bits" in table and table["security_bits"].notna().any()
+    return [*table.attrs.get("notes", ()), *([WHICH_BITS] if claims else [])]
 
 
 def write_table(table: pd.DataFrame, out: str | Path, title: str) -> None:
