@@ -32,7 +32,7 @@ def test_a_batch_larger_than_a_message_is_cut_and_nobody_is_dropped(local_worker
         assert [len(rows) for rows in questions[:-1]] == [most] * (len(questions) - 1)
         for index, rows in enumerate(questions):
             data, largest = honest.client.encrypt(rows).to_bytes(), honest.client.largest_answer(len(rows))
-            answer, _, _ = workers.ask(PRODUCT, data, len(rows), index, lambda: None, largest)
+            answer = workers.ask(PRODUCT, data, len(rows), index, lambda: None, largest).data
             assert honest.is_right(rows, bytes(answer))
         data = honest.client.encrypt(x).to_bytes()
         with pytest.raises(Unreachable, match=f"{most} rows"):
