@@ -30,7 +30,7 @@ PLAIN_TYPES = {
     "int8": ("int8", ("plaintext_int8", "plaintext_int8_prepacked")),
     "4-bit": ("4-bit", ("plaintext_int4",)),
 }
-SAID_OF_LAYER = ("ring_size", "log2_q", "failure_log2", "security_bits", "matzov_bits_of_proof", "adps16_bits_of_proof")
+SAID_OF_LAYER = ("ring_size", "log2_q", "failure_log2", "matzov_bits_of_proof", "adps16_bits_of_proof")
 SAID_OF_LAYER += ("chaloy21_quantum_bits_of_proof", "upload_bits_per_value", "download_bits_per_value")
 # Of which local work is measured where a model's own block would take too long.
 STAND_IN, LARGEST_LOCAL_BLOCK = "Llama-3.2-1B", 2**27

@@ -52,9 +52,9 @@ def encrypted(tmp_path_factory):
     pads = []
 
     class Pad(session.Pad):
-        def __init__(self, *arguments):
-            pads.append(arguments)
-            super().__init__(*arguments)
+        def __init__(self, mask_key, inputs, secrets, parameters):
+            pads.append((mask_key, inputs, secrets.copy(), parameters))  # the secrets are wiped
+            super().__init__(mask_key, inputs, secrets, parameters)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(session, "Pad", Pad)

@@ -34,7 +34,7 @@ def whole(p):
 
 def exact_parameters(weight, activation_bits=8):
     bound = int(np.abs(weight).sum(axis=0).max()) * 2 ** (activation_bits - 1)
-    return choose_exact(bound, float(norms(weight).max()), -64.0, "classical")
+    return choose_exact(bound, float(norms(weight).max()), -64.0, "matzov")
 
 
 def with_dropped(p, dropped):
@@ -65,7 +65,7 @@ def test_the_variance_of_the_phase_error_is_the_predicted_one(case):
 @pytest.mark.parametrize(("inputs", "log2_q"), [(64, 26), (512, 26), (2048, 26), (256, 24), (256, 22)])
 def test_the_approximate_mode_errs_as_predicted(inputs, log2_q):
     weight = integers(1, (inputs, 256)) // np.array([1, 8])[np.arange(256) % 2]
-    x, p = integers(0, (1024, inputs)), choose_approximate(log2_q, float(norms(weight).max()), "classical")
+    x, p = integers(0, (1024, inputs)), choose_approximate(log2_q, float(norms(weight).max()), "matzov")
     assert p.dropped_bits == (2 if log2_q == 26 else 0)
     assert p.mask_bits < log2_q
     delta = 2.0 ** (log2_q - 2) / np.abs(exact(x, weight)).max(axis=1)

@@ -102,7 +102,8 @@ def test_phases_are_hint_times_secret(ring_size, log2_q, mask_bits, phase_bits):
     exact = masks_of(p, 50) @ weight.astype(np.int64)
     values = loaded(tiles)[:, :70].astype(np.int64)
     assert np.abs(reduced((values << (log2_q - mask_bits)) - exact, log2_q)).max() <= 2 ** (log2_q - mask_bits) / 2
-    phase = Pad(KEY, 50, secrets, p).phase(Hint(tiles.data, 70), p)[:, :70].astype(np.int64)
+    pad = Pad(KEY, 50, secrets, p)  # which wipes its phases at its end
+    phase = pad.phase(Hint(tiles.data, 70), p)[:, :70].astype(np.int64)
     products = np.concatenate([module_products(values, secret) for secret in secrets])
     if phase_bits > mask_bits:
         expected, allowed = products << (phase_bits - mask_bits), 0

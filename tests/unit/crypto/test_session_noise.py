@@ -21,7 +21,7 @@ from private_lora.crypto.session_parameters import choose_session_approximate, c
 def known_errors(monkeypatch):
     """Errors from a seed: these tests pass always or never."""
     numbers = iter(range(1000))
-    monkeypatch.setattr(pads, "fresh_seed", lambda: seed(9, next(numbers)))
+    monkeypatch.setattr(pads, "fresh_seed", lambda: bytearray(seed(9, next(numbers))))
 
 
 def opened(x, weight, p, number, delta=None, rounded=False):
@@ -39,7 +39,7 @@ def opened(x, weight, p, number, delta=None, rounded=False):
 
 def exact_parameters(weight, activation_bits=8):
     bound = int(np.abs(weight).sum(axis=0).max()) * 2 ** (activation_bits - 1)
-    return choose_session_exact(bound, float(norms(weight).max()), -64.0, "classical", WeightNorms.of(weight).common_bits)
+    return choose_session_exact(bound, float(norms(weight).max()), -64.0, "matzov", WeightNorms.of(weight).common_bits)
 
 
 def with_dropped(p, dropped):
@@ -70,7 +70,7 @@ def test_the_variance_of_the_phase_error_is_the_predicted_one(case):
 @pytest.mark.parametrize(("inputs", "log2_q"), [(64, 26), (2048, 26), (256, 24), (256, 22)])
 def test_the_approximate_mode_errs_as_predicted(inputs, log2_q):
     weight = integers(1, (inputs, 256)) // np.array([1, 8])[np.arange(256) % 2]
-    x, p = integers(0, (1024, inputs)), choose_session_approximate(log2_q, float(norms(weight).max()), "classical")
+    x, p = integers(0, (1024, inputs)), choose_session_approximate(log2_q, float(norms(weight).max()), "matzov")
     delta = 2.0 ** (log2_q - 2) / np.abs(exact(x, weight)).max(axis=1)
     errors = (opened(x, weight, p, inputs, delta) - exact(x, weight)) * delta[:, None]
     assert_variance(errors, p, norms(weight))
