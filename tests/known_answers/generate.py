@@ -7,8 +7,8 @@ was corrected by up to a quarter of a bit (the mean over a body's rounding error
 digests of these plans in handshakes; nothing else changed.
 
 Plans, handshakes and messages of `packed` were written again when failures became rarer (2^-80, by a bound), security was
-stated by cost models, and errors were sampled in a fixed number of steps; with them the runs of `packed*` and of mini-llama
-(whose answers are padded now), which name the processor that wrote them. Runs of `integer` and `float` are those of b24a8b2.
+stated by cost models, and errors were sampled in a fixed number of steps; with them the runs of `packed*`, which name the
+processor that wrote them. Runs of `integer` and `float` are those of b24a8b2.
 """
 
 from __future__ import annotations

@@ -70,8 +70,9 @@ class RunSpec(SplitSpec):
     generate_examples: NotNegative = 0
     """held-out examples for which an answer is written; 0 for none"""
     pad: Literal["configured", "longest"] = "configured"
-    """of prompts whose answers are written; configured: to sequence_length, all tokens computed; longest: to the longest of
-    a batch, until all have ended, which is faster and shows workers how long they are"""
+    """of prompts whose answers are written, where products are encrypted or at workers; configured: to sequence_length, all
+    tokens computed; longest: as elsewhere to the longest of a batch, until all have ended, which is faster and shows workers
+    how long they are"""
     general_examples: NotNegative = 0
     """pieces of general text whose loss is taken first and last, to see what is forgotten; 0 for none"""
     count_padding: bool = False

@@ -17,7 +17,7 @@ from private_lora.training.compression import bits_per_byte_rows
 from private_lora.training.evaluation import evaluate_losses, greedy_answers, to_tensors
 from private_lora.training.head import mean_loss
 from private_lora.training.metrics import exact_matches, perplexity, right_texts, running_mean
-from private_lora.training.preparation import Run
+from private_lora.training.preparation import Run, shows_lengths
 
 GENERATED_TOKENS = 64
 
@@ -133,7 +133,7 @@ def evaluate(run: Run, ends: bool) -> None:
 def _written(run: Run) -> list[tuple[Example, str, bool | None]]:
     """Examples, what the model writes after their prompts, and whether it is right; None where nothing says so."""
     spec, examples = run.spec, run.eval_examples[: run.spec.generate_examples]
-    width = spec.sequence_length if spec.pad == "configured" else None
+    width = spec.sequence_length if spec.pad == "configured" and shows_lengths(spec, run.session) else None
     texts = greedy_answers(run.model, run.tokenizer, examples, GENERATED_TOKENS, 4 * spec.batch_size, width)
     return list(zip(examples, texts, right_texts(texts, examples), strict=True))
 

@@ -246,9 +246,17 @@ def make_session(
 
 def check_encrypted(spec: SplitSpec, counted: int) -> None:
     """Nothing; raises RuntimeError if a spec claims encryption and no product was counted that was encrypted."""
-    claims_encryption = BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
-    if claims_encryption and not counted:
+    if _claims_encryption(spec) and not counted:
         raise RuntimeError(f"backend {spec.backend!r} counted no encrypted product: nothing is recorded")
+
+
+def _claims_encryption(spec: SplitSpec) -> bool:
+    return BACKENDS[spec.backend].encrypted or spec.backend_options.get("mode") == "execute"
+
+
+def shows_lengths(spec: SplitSpec, session: Session | None) -> bool:
+    """Whether somebody else sees how many rows a product has, or would, were the encrypted run not in one process."""
+    return _claims_encryption(spec) or (session is not None and not session.place.is_local)
 
 
 def make_optimizer(model: torch.nn.Module, spec: RunSpec):
