@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -103,8 +104,13 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=10**6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever was sent")
     parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone, twice")
+    parser.add_argument("--apart", action="store_true", help="attackers have the last core to themselves")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    cores = sorted(os.sched_getaffinity(0))
+    args.attackers_cores = set(cores[-1:] if args.apart else cores)
+    if args.apart:
+        os.sched_setaffinity(0, cores[:-1])
     held, truth = (hold(WorkerSpec(**WORKER, backend=name)) for name in ("packed", "integer"))
     names = list(held.products)
     questions = [(name, seeded_question(held.products[name], SEED + i, 1 + i % MOST_ROWS)) for i, name in enumerate(names)]
@@ -127,7 +133,8 @@ def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> di
         begin = time.monotonic()
         return work.until(lambda: time.monotonic() - begin > args.alone_seconds)
 
-    with ProcessPoolExecutor(ATTACKERS, get_context("spawn")) as attackers:
+    own = {"initializer": os.sched_setaffinity, "initargs": (0, args.attackers_cores)}
+    with ProcessPoolExecutor(ATTACKERS, get_context("spawn"), **own) as attackers:
         list(attackers.map(attack, *zip(*[(*attacked, 0, 0)] * ATTACKERS, strict=True)))  # they are there before time counts
         work.until(lambda: work.right >= WARM)
         before = alone()
@@ -161,6 +168,7 @@ def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> di
         "worker_lives": process.poll() is None,
         "rss_before_bytes": at_first,
         "rss_largest_bytes": max(rss),
+        "attackers_apart": args.apart,
         "honest_right": work.right,
         "honest_wrong": work.wrong,
         "honest_refused": dict(work.refused),
