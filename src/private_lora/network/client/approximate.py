@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from private_lora.backends.contract import AnswerError, Plan, check_integer_weight
+from private_lora.network.client.freivalds import check_answered
 
 # Independent secret vectors: a wrong row has to pass all of them.
 VECTORS = 8
@@ -57,11 +58,7 @@ class ApproximateCheck:
 
         x is T x K, y T x D, int64. Sums are taken modulo 2^64: right answers are far below.
         """
-        for name, matrix, columns in (("x", x, self.inputs), ("y", y, self.outputs)):
-            if matrix.ndim != 2 or matrix.shape[1] != columns or matrix.dtype.kind != "i":
-                raise ValueError(f"{name} must be rows of {columns} signed integers, it is {matrix.shape} of {matrix.dtype}")
-        if len(x) != len(y):
-            raise ValueError(f"an answer to {len(x)} rows has as many rows, this one has {len(y)}")
+        check_answered(x, y, self.inputs, self.outputs)
         found = y.astype(np.int64) @ self._secret.T - x.astype(np.int64) @ self._image
         scales = self._error.scales(x)
         return found / np.sqrt(self._scaled / np.square(scales)[:, None] + self._fixed)

@@ -64,11 +64,7 @@ class AnswerCheck:
 
         Raises ValueError when a shape is not that, or the values are no signed integers.
         """
-        for name, matrix, columns in (("x", x, self.inputs), ("y", y, self.outputs)):
-            if matrix.ndim != 2 or matrix.shape[1] != columns or matrix.dtype.kind != "i":
-                raise ValueError(f"{name} must be rows of {columns} signed integers, it is {matrix.shape} of {matrix.dtype}")
-        if len(x) != len(y):
-            raise ValueError(f"an answer to {len(x)} rows has as many rows, this one has {len(y)}")
+        check_answered(x, y, self.inputs, self.outputs)
         wrong = np.empty(len(y), np.bool_)
         arguments = _in_kernel_type(x), np.ascontiguousarray(y, np.int64), self.bound, self._secret, self._image, wrong
         if len(y):
@@ -78,6 +74,15 @@ class AnswerCheck:
     def accepts(self, x: np.ndarray, y: np.ndarray) -> bool:
         """Whether every row of y (T x D, int64) is that of x W; raises ValueError as `wrong_rows` does."""
         return not len(self.wrong_rows(x, y))
+
+
+def check_answered(x: np.ndarray, y: np.ndarray, inputs: int, outputs: int) -> None:
+    """Nothing; raises ValueError unless x is T x inputs, y is T x outputs, and both hold signed integers."""
+    for name, matrix, columns in (("x", x, inputs), ("y", y, outputs)):
+        if matrix.ndim != 2 or matrix.shape[1] != columns or matrix.dtype.kind != "i":
+            raise ValueError(f"{name} must be rows of {columns} signed integers, it is {matrix.shape} of {matrix.dtype}")
+    if len(x) != len(y):
+        raise ValueError(f"an answer to {len(x)} rows has as many rows, this one has {len(y)}")
 
 
 def _in_kernel_type(matrix: np.ndarray) -> np.ndarray:
