@@ -48,6 +48,14 @@ def load_frame(name: str, revision: str | None, weights: str, seed: int, blocks:
     return Frame(model.eval(), tokenizer, source, model_blocks)
 
 
+def load_whole(name: str, revision: str | None, weights: str, seed: int, blocks: int | None = None) -> Frame:
+    """`load_frame` with the same remote weights in the model itself, for what computes every product on its own."""
+    frame = load_frame(name, revision, weights, seed, blocks)
+    for layer_name, layer in remote_layers(frame.model).items():
+        layer.weight = nn.Parameter(frame.weight(f"{layer_name}.weight"), requires_grad=False)
+    return frame
+
+
 def random_frame(name: str, seed: int, blocks: int, vocabulary: int) -> Frame:
     """The first blocks of an architecture with random weights, and so many tokens: for measurements of cost by part."""
     model, source, model_blocks = open_weights(name, None, "random", seed, blocks, vocabulary)

@@ -106,5 +106,5 @@ class RunSpec(SplitSpec):
             )
 
     def _check_trainer(self) -> None:
-        if BACKENDS[self.backend].kind == "trainer" and (self.recompute or self.blocks):
-            raise UserError(f"backend {self.backend!r} trains by itself: it knows neither recompute nor blocks")
+        if BACKENDS[self.backend].kind == "trainer" and self.recompute:
+            raise UserError(f"backend {self.backend!r} trains by itself and keeps all activations: set recompute to false")

@@ -15,8 +15,7 @@ from private_lora.data.encoding import Batches, Encoded, encode, encoding_report
 from private_lora.data.examples import Example
 from private_lora.data.load import load_examples
 from private_lora.data.sources.random_tokens import random_tokens
-from private_lora.models.load import load_base
-from private_lora.models.stream import Frame, WeightSource, load_frame
+from private_lora.models.stream import Frame, WeightSource, load_frame, load_whole
 from private_lora.results.provenance import machine
 from private_lora.results.recorder import Recorder
 from private_lora.results.schema import options_text
@@ -131,8 +130,8 @@ def prepare(spec: RunSpec, checkpoints: Path, place: Place | None = None) -> Run
 def load_split(spec: RunSpec, place: Place | None = None) -> tuple[torch.nn.Module, object, Session | None, int]:
     """The adapted model, its tokenizer, the session that its frozen layers call, and the blocks of the whole model."""
     if BACKENDS[spec.backend].kind == "trainer":
-        base, tokenizer = load_base(spec.model, revision=spec.revision, weights=spec.weights, seed=spec.seed)
-        return add_adapter(base, spec), tokenizer, None, base.config.num_hidden_layers
+        frame = load_whole(spec.model, spec.revision, spec.weights, spec.seed, spec.blocks)
+        return add_adapter(frame.model, spec), frame.tokenizer, None, frame.model_blocks
     frame, model, session = split_base(spec, lambda base: add_adapter(base, spec), place)
     if spec.recompute:
         recompute_activations(model, session)

@@ -58,7 +58,8 @@ def clear_twin(runs: pd.DataFrame, run) -> pd.Series | None:
     if run["backend"] not in ("float", "concrete_ml"):
         return twin(runs, run, "integer")
     shared = ["model", "dataset", "seed", "stage"]
-    candidates = runs[runs["backend"] == "integer"]
+    # Those with exact constant rows first.
+    candidates = runs[runs["backend"] == "integer"].sort_values("constant_rows", kind="stable")
     same = candidates[(candidates[shared] == run[shared]).all(axis=1)]
     if run["backend"] == "concrete_ml":
         # Its circuits have weights of a kind that no other backend has: the activations' quantizer decides.
@@ -152,11 +153,14 @@ def encrypted_runs(data: Data) -> pd.DataFrame:
         train_time = series_of(rows, "train", "step_time_s").sum()
         counters["step_time_s_per_train_token"] = train_time / counters["train_tokens"] if train_time else np.nan
         paths = {json.loads(text)["path"] for text in rows.loc[rows["metric"] == "hybrid_path", "options"]}
+        # Of runs whose every decrypted value is a sample.
+        values = counters["accumulator_noise_samples"] if counters["encrypted_matmuls"] > 0 else np.nan
+        counters["matmul_ms_per_value"] = 1e3 * counters["matmul_time_s"] / values
         line = dict(run) | counters | {"hybrid_path": " + ".join(sorted(paths))}
-        lines.append(line | {"run_ids": ids_of(run, _simulated(data.runs, run))})
+        lines.append(line | {"run_ids": ids_of(run, _simulated(data.runs, line))})
     if not lines:
         empty = pd.DataFrame(columns=[*data.runs.columns, *COUNTERS, *STAGE_TIMES])
-        return empty.assign(noise_std_over_simulated=[], step_time_s_per_train_token=[])
+        return empty.assign(noise_std_over_simulated=[], step_time_s_per_train_token=[], matmul_ms_per_value=[])
     runs = pd.DataFrame(lines)
     runs["noise_std_over_simulated"] = [_noise_ratio(runs, run) for _, run in runs.iterrows()]
     return runs
@@ -169,8 +173,9 @@ def _noise_ratio(runs: pd.DataFrame, run) -> float:
 
 
 def _simulated(runs: pd.DataFrame, run) -> pd.Series | None:
-    """The run that simulates an encrypted one's noise, if there is one."""
-    return twin(runs, run, "glwe_simulated") if run["backend"] == "glwe" else None
+    """The run that simulates the noise of one that decrypted GLWE, if there is one."""
+    decrypted = run["backend"] in ("glwe", "concrete_ml") and run["accumulator_noise_samples"] > 0
+    return twin(runs, run, "glwe_simulated") if decrypted else None
 
 
 def encryption_counters(data: Data) -> pd.DataFrame:
@@ -189,6 +194,7 @@ def encryption_counters(data: Data) -> pd.DataFrame:
     counters = [c for c in COUNTERS if c not in ("total_time_s", "train_tokens")]
     counters.insert(counters.index("accumulator_noise_samples"), "noise_std_over_simulated")
     times = [*STAGE_TIMES, "other_time_s", "total_time_s", "train_tokens", "step_time_s_per_train_token"]
+    times.append("matmul_ms_per_value")
     table = encrypted_runs(data).reindex(columns=[*columns, *counters, *times, "hybrid_path", "status", "basis", "run_ids"])
     table = in_order(table, ["stage", "model", "activation_bits", "seed", "backend", "variant", "constant_rows"])
     table.attrs["notes"] = [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from private_lora.split.session import NoiseMeter
 
 
 @dataclass
@@ -16,7 +18,8 @@ class Meter:
     glwe_calls, circuit_calls: remote layers computed by the GLWE executor, or by a quantized module and its
     circuit, clear or encrypted. encrypted_products: server-side products on ciphertexts. wrong_outputs:
     integers decrypted from circuits that differ from Concrete ML's own clear result for the same input, out
-    of checked_outputs.
+    of checked_outputs. noise: of all integers that the GLWE executor decrypted, against the int64 product of what
+    it encrypted and of the weights that it multiplied by.
     """
 
     glwe_calls: int = 0
@@ -30,6 +33,7 @@ class Meter:
     decrypt_s: float = 0.0
     wrong_outputs: int = 0
     checked_outputs: int = 0
+    noise: NoiseMeter = field(default_factory=NoiseMeter)
 
     def timed(self, stage: str, function, *arguments, **named):
         """The function's result; its seconds go to `stage` (`encrypt_s`, `matmul_s` or `decrypt_s`)."""
@@ -46,6 +50,15 @@ class Meter:
         if len(used) != 1:
             raise RuntimeError(f"Concrete ML should have used one of its two paths; calls counted: {calls}")
         return used[0]
+
+    def check_encrypted(self) -> None:
+        """Nothing; raises RuntimeError unless every call of a remote layer multiplied a ciphertext at least once."""
+        calls = self.glwe_calls + self.circuit_calls
+        if not calls or self.encrypted_products < calls:
+            raise RuntimeError(
+                f"Concrete ML was to execute under encryption: {calls} calls of remote layers multiplied "
+                f"{self.encrypted_products} ciphertexts"
+            )
 
 
 def install(hybrid_model, meter: Meter) -> None:
@@ -102,6 +115,7 @@ class MeteredExtension:
 
     def __init__(self, extension, meter: Meter):
         self._extension, self._meter = extension, meter
+        self._rows = self._product = None
 
     def __getattr__(self, name):
         return getattr(self._extension, name)
@@ -111,18 +125,22 @@ class MeteredExtension:
         return self._extension.cpu_create_private_key(*arguments, **named)
 
     def encrypt_matrix(self, **named):
-        """Encrypted rows."""
+        """Encrypted rows (`data`)."""
         question = self._meter.timed("encrypt_s", self._extension.encrypt_matrix, **named)
+        self._rows = named["data"].astype(np.int64)
         self._meter.upload_ciphertext_bytes += len(question.serialize())
         return question
 
     def matrix_multiplication(self, **named):
-        """Encrypted rows times a clear matrix, on the CPU."""
+        """Encrypted rows times a clear matrix (`data`, signed integers as uint64), on the CPU."""
         answer = self._meter.timed("matmul_s", self._extension.cpu_matrix_multiplication, **named)
         self._meter.encrypted_products += 1
         self._meter.download_ciphertext_bytes += len(answer.serialize())
+        self._product = self._rows @ named["data"].astype(np.int64)
         return answer
 
     def decrypt_matrix(self, *arguments):
-        """Decrypted rows."""
-        return self._meter.timed("decrypt_s", self._extension.decrypt_matrix, *arguments)
+        """Decrypted rows; how far they are from the exact product is noted."""
+        integers = self._meter.timed("decrypt_s", self._extension.decrypt_matrix, *arguments)
+        self._meter.noise.add(integers.astype(np.int64) - self._product)
+        return integers

@@ -76,8 +76,8 @@ class ConcreteMLBackend:
             trainer.train(StepLoader(trainer, batches, spec, on_step), num_epochs=1, fhe=mode)
             facts = _facts(meter, hybrid, circuits, mode)
             self.labels["options"] = options_text({"mode": mode, "path": meter.path})
-        if mode == "execute" and not meter.encrypted_products:
-            raise RuntimeError("Concrete ML was to execute under encryption and multiplied no ciphertext")
+        if mode == "execute":
+            meter.check_encrypted()
         return facts | times
 
 
@@ -215,6 +215,10 @@ def _facts(meter: Meter, hybrid, circuits: list, mode: str) -> dict:
     if meter.checked_outputs:
         facts["wrong_outputs"] = (meter.wrong_outputs, "")
         facts["checked_outputs"] = (meter.checked_outputs, "")
+    if meter.noise.count:
+        facts["accumulator_noise_std"] = (meter.noise.std, "units")
+        facts["accumulator_noise_max"] = (meter.noise.largest, "units")
+        facts["accumulator_noise_samples"] = (meter.noise.count, "")
     return facts
 
 
