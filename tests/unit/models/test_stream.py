@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from private_lora.core.errors import UserError
 from private_lora.models.load import load_base
-from private_lora.models.stream import LoadedWeights, StoredWeights, load_frame, remote_layers
+from private_lora.models.stream import LoadedWeights, StoredWeights, load_frame, load_whole, remote_layers
 from private_lora.training.loop import train_step
 from private_lora.training.preparation import prepare
 
@@ -38,6 +38,21 @@ def test_remote_weights_take_no_memory_and_spoil_what_they_touch(model_name):
     for layer in remote_layers(frame.model).values():
         assert layer.weight.untyped_storage().nbytes() == 4
         assert layer.weight.isnan().all()
+        assert not layer.weight.requires_grad
+
+
+def test_a_whole_model_has_the_weights_that_others_split_off(model_name):
+    whole = dict(load_whole(model_name, None, "pretrained", 0, blocks=1).model.named_parameters())
+    expected = dict(load_base(model_name, blocks=1)[0].named_parameters())
+    assert {name: p.shape for name, p in whole.items()} == {name: p.shape for name, p in expected.items()}
+    assert all(torch.equal(parameter, expected[name]) for name, parameter in whole.items())
+
+
+def test_a_whole_model_with_random_weights_has_those_of_the_split_one(tiny_gpt2_directory):
+    whole = load_whole(str(tiny_gpt2_directory), None, "random", 5)
+    frame = load_frame(str(tiny_gpt2_directory), None, "random", 5)
+    for name, layer in remote_layers(whole.model).items():
+        assert torch.equal(layer.weight, frame.weight(f"{name}.weight"))
         assert not layer.weight.requires_grad
 
 

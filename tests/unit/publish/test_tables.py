@@ -187,7 +187,17 @@ def test_counters_compare_measured_noise_with_the_simulated_twin(tmp_path):
     exact = made[(made["backend"] == "glwe") & (made["constant_rows"] == "exact")].iloc[0]
     assert exact["noise_std_over_simulated"] == pytest.approx(18.6 / 19.0)
     assert exact["step_time_s_per_train_token"] == pytest.approx(0.5 * 5 / 61)
+    assert exact["matmul_ms_per_value"] == pytest.approx(1e3 * 42.0 / 4096)
+    assert made.loc[made["backend"] == "glwe_simulated", "matmul_ms_per_value"].isna().all()
     assert set(made["backend"]) == {"glwe", "glwe_simulated", "concrete_ml"}
+
+
+def test_concrete_ml_stands_beside_the_integers_of_its_quantizer_with_exact_rows_first(tmp_path):
+    keys = {"stage": "encrypted", "activation_bits": 7, "weight_bits": 7, "steps": 1}
+    rows = [r for name in ("reference", "exact") for r in run_rows(f"integer-{name}", constant_rows=name, **keys)]
+    rows += run_rows("cml", backend="concrete_ml", variant="execute", constant_rows="reference", **keys)
+    made = table(tmp_path, "encrypted_vs_clear", rows)
+    assert made.loc[made["run_ids"].str.startswith("cml"), "run_ids"].tolist() == ["cml integer-exact"]
 
 
 def test_inflation_lists_the_real_scheme_beside_the_simulated_one(synthetic):

@@ -1,9 +1,11 @@
 """Concrete ML as the reference: its clear layer equals our integers, its trainer runs on our batches."""
 
+import csv
 import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from private_lora.core.errors import UserError
 from private_lora.specs.run import RunSpec
 from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight
 from private_lora.training.adapter import add_adapter
+from private_lora.training.concrete_ml.meter import Meter
 from private_lora.training.concrete_ml.trainer import ConcreteMLBackend, calibration_batch, clear_layer_output
 from private_lora.training.preparation import make_optimizer
+from private_lora.training.run import finetune
 
 EXACT_IN_FLOAT32 = 2**24
 LAYERS = 24
@@ -119,14 +123,19 @@ def tiny_llama(spec, hidden=16, heads=2, only_v_and_o=False):
     return add_adapter(model, spec)
 
 
-def tiny_gpt2(spec):
+def tiny_gpt2(spec, hidden=16, only_attention=False):
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
     # Its own dropout is off: it would move activations out of the static ranges, which are calibrated without.
     off = {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
-    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, n_positions=32, **off)
-    return add_adapter(GPT2LMHeadModel(config), spec)
+    config = GPT2Config(n_embd=hidden, n_layer=1, n_head=2, vocab_size=50, n_positions=32, **off)
+    model = GPT2LMHeadModel(config)
+    # Biases of a real model are not zero.
+    model.transformer.h[0].attn.c_proj.bias.data.normal_()
+    if only_attention:
+        model.transformer.h[0].mlp = torch.nn.Identity()
+    return add_adapter(model, spec)
 
 
 def batch(i, spec):
@@ -240,18 +249,60 @@ def test_wide_layers_take_the_glwe_path():
     assert abs(steps[0][1] - expected[0][1]) < 0.02 * expected[0][1]
 
 
-@pytest.mark.slow
-def test_glwe_path_encrypts():
-    spec = make_spec("execute", steps=1, sequence_length=2, lora_dropout=0.0, activation_bits=7, weight_bits=7)
-    model = tiny_llama(spec, hidden=512, heads=1, only_v_and_o=True)  # 4 to 10 ms per row and output
+def test_a_block_of_gpt2_takes_the_glwe_path_and_equals_our_integers(tmp_path):
+    """The model of config/studies/concrete_ml.yaml, with weights that nobody trained."""
+    shapes = {"model": "GPT-2", "weights": "random", "data": "random_tokens", "blocks": 1, "sequence_length": 2}
+    once = {"steps": 1, "train_examples": 1, "eval_examples": 0, "lora_dropout": 0.0, "activation_bits": 7, "weight_bits": 7}
+    spec = make_spec(**shapes, **once)
+    twin = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "static_per_channel"}
+    ours = make_spec(**shapes, **once, **twin, backend="integer", backend_options={}, constant_rows="reference")
+    rows = {}
+    for name, one in (("theirs", spec), ("ours", ours)):
+        assert finetune(one, tmp_path / name / "records.csv", tmp_path / "checkpoints")
+        rows[name] = list(csv.DictReader((tmp_path / name / "records.csv").open()))
+    found, expected = ({r["metric"]: r for r in rows[name]} for name in ("theirs", "ours"))
 
-    steps, facts, backend = run_concrete_ml(spec, model)
+    assert {r["options"] for r in rows["theirs"]} == {'{"mode":"disable","path":"glwe"}'}
+    assert {r["activation_quantizer"] for r in rows["theirs"]} == {"dynamic_per_token"}
+    assert {r["constant_rows"] for r in rows["theirs"]} == {"reference"}
+    counts = {
+        "compiled_circuits": 0,
+        "remote_layers": 7,
+        "remote_matmuls": 7,
+        "remote_rows": 14,
+        "blocks": 1,
+        "model_blocks": 12,
+    }
+    assert {name: float(found[name]["value"]) for name in counts} == counts
+    for name in ("loss", "grad_norm"):
+        assert float(found[name]["value"]) == pytest.approx(float(expected[name]["value"]), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make_model", [partial(tiny_llama, heads=1, only_v_and_o=True), partial(tiny_gpt2, only_attention=True)]
+)
+def test_glwe_path_encrypts(make_model):
+    spec = make_spec("execute", steps=1, sequence_length=2, lora_dropout=0.0, activation_bits=7, weight_bits=7)
+    expected = run_float(spec, make_model(spec, hidden=512))
+
+    steps, facts, backend = run_concrete_ml(spec, make_model(spec, hidden=512))  # 4 to 10 ms per row and output
 
     assert json.loads(backend.labels["options"])["path"] == "glwe"
+    assert facts["compiled_circuits"][0] == 0
     assert facts["encrypted_matmuls"][0] == facts["remote_matmuls"][0] == 2 * 2 - 1
     assert facts["public_material_bytes"][0] > 10**8
     assert facts["security_bits"][0] == 128
-    assert np.isfinite(steps[0][1])
+    # What the extension adds to a product: see backends.glwe.
+    assert facts["accumulator_noise_samples"][0] >= 512 * facts["remote_rows"][0]
+    assert 15 < facts["accumulator_noise_std"][0] < 23
+    assert steps[0][1] == pytest.approx(expected[0][1], rel=0.02)
+
+
+@pytest.mark.parametrize("calls", [{}, {"glwe_calls": 2, "encrypted_products": 1}, {"circuit_calls": 1}])
+def test_a_run_that_did_not_encrypt_every_call_is_refused(calls):
+    with pytest.raises(RuntimeError, match="to execute under encryption"):
+        Meter(**calls).check_encrypted()
 
 
 @pytest.mark.slow
@@ -271,6 +322,7 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         ({"backend_options": {"mode": "simulate"}}, "mode must be one of disable, execute"),
         ({"backend_options": {"mod": "execute"}}, "unknown option of backend concrete_ml 'mod'"),
         ({"weight_bits": 7}, "must be equal"),
+        ({"recompute": True}, "keeps all activations: set recompute to false"),
     ],
 )
 def test_a_spec_it_cannot_run_is_refused_in_one_sentence(changes, message):
