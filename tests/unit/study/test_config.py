@@ -70,8 +70,9 @@ def test_the_grid_of_the_default_study_in_short_and_in_full(files, seeds, widths
     assert {r.backend for r in encrypted} == {"float", "integer", "glwe_simulated", "glwe", "concrete_ml"}
 
 
-def test_twins_differ_in_nothing_but_the_backend(defaults):
-    encrypted = [r for r in study_of(defaults).runs.values() if r.stage == "encrypted"]
+@pytest.mark.parametrize("files", [[], [ROOT / "config/studies/concrete_ml.yaml"]], ids=["default", "concrete_ml"])
+def test_twins_differ_in_nothing_but_the_backend(files):
+    encrypted = [r for r in load_study(files).runs.values() if r.stage == "encrypted"]
     backend_fields = {"run_id", "backend", "backend_options", "variant"}
     quantization = {"activation_bits", "weight_bits", "activation_quantizer", "weight_quantizer", "constant_rows"}
     shared = [{k: v for k, v in r.to_dict().items() if k not in backend_fields | quantization} for r in encrypted]
