@@ -175,8 +175,8 @@ def gpu_kernel(device: str = "cuda") -> str:
     """Name of the kernel for a GPU; UserError where it is not exact: a release of cuBLAS was not (pytorch issue 107671)."""
     if not is_exact(Int8Product, device):
         raise UserError(
-            f"torch._int_mm on device {device!r} does not multiply extreme bytes exactly: take another version of torch and CUDA, "
-            "or device cpu"
+            f"torch._int_mm on device {device!r} does not multiply extreme bytes exactly: take another version of torch and "
+            "CUDA, or device cpu"
         )
     return Int8Product.name
 

@@ -211,6 +211,15 @@ TABLES = (
         "divided only where the calls are arranged alike. An empty cell under *ours* means that this study has no such run.",
     ),
     Published(
+        "literature",
+        "Other systems' published figures, and ours",
+        "private_lora.publish.tables.literature:literature",
+        "What others published for private inference and training of language models, and our measured steps and texts of "
+        "Llama-3.2-1B: who is trusted, how often client and server talk, on which hardware, what is protected, and the figure "
+        "with its source and certainty. No ratio is taken across hardware, models, tasks or threat models; the notes say what "
+        "cannot be compared.",
+    ),
+    Published(
         "runs",
         "All runs",
         "private_lora.publish.tables.convergence:runs",

@@ -151,7 +151,7 @@ def test_the_choice_is_logged(caplog):
 @pytest.mark.skipif("torch.cuda.is_available()", reason="this machine has a GPU")
 def test_a_gpu_that_does_not_multiply_exactly_is_refused():
     assert not is_exact(Int8Product, "cuda")
-    with pytest.raises(UserError, match="torch._int_mm on device 'cuda' does not multiply extreme bytes exactly"):
+    with pytest.raises(UserError, match=r"torch\._int_mm on device 'cuda' does not multiply extreme bytes exactly"):
         gpu_kernel()
 
 
