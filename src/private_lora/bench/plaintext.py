@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from private_lora.backends.clear.arithmetic import onednn_product
-from private_lora.crypto.kernels import CUDA_ROWS, padded_for_cuda
+from private_lora.crypto.kernels import CUDA_ROWS, padded_for_cuda, right_for_cuda
 from private_lora.split.stopwatch import Stopwatch
 
 FLOAT32_ERROR = 2.0**-20  # of the largest possible sum: worse is no rounding of float32
@@ -84,7 +84,7 @@ class PlaintextProduct:
         if name == "plaintext_float32_onednn":
             self._multiply, self._weight = onednn_product, self._weight.T.contiguous()
         if dtype == torch.int8 and device != "cpu":
-            self._x, self._weight = padded_for_cuda(self._x, CUDA_ROWS), padded_for_cuda(self._weight)
+            self._x, self._weight = padded_for_cuda(self._x, CUDA_ROWS), right_for_cuda(self._weight)
 
     def __call__(self) -> tuple[dict, np.ndarray]:
         """Seconds of the product alone, as the metric `matmul_time_s`, and the answer (T x D)."""

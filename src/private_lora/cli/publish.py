@@ -52,7 +52,7 @@ def _publish(args) -> int:
 def _collect(args, data: Path) -> None:
     """The CSVs that tables and figures are made of."""
     from private_lora.costs.predict import write_costs
-    from private_lora.results.prepare import collect_published
+    from private_lora.results.prepare import collect_literature, collect_published
     from private_lora.results.recorder import collect
     from private_lora.specs.costs import CostSpec
 
@@ -63,6 +63,7 @@ def _collect(args, data: Path) -> None:
         if beside:
             collect(beside, data / "beside" / f"{kind}.csv")
     collect_published(args.reference, data / "published_values.csv", data / "published_curves.csv")
+    collect_literature(args.reference, data / "published_literature.csv")
     write_costs(CostSpec.from_json(args.costs), data, data / "costs.csv")
 
 

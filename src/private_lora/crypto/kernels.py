@@ -13,9 +13,12 @@ from functools import cache
 import numpy as np
 import torch
 
+from private_lora.core.errors import UserError
+
 log = logging.getLogger(__name__)
-# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
-CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
+# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in the other sizes; fewer rows are filled up to 32, as in
+# torch's own remedy (pytorch pull request 178469).
+CUDA_ROWS, _CUDA_MULTIPLE = 32, 8
 LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 _FLOAT32_LIMIT = 2**24  # below it, every integer is a float32
 _LARGEST_DIGIT = 128
@@ -39,13 +42,14 @@ class Int8Product:
         self.device, self._outputs = device, weight.shape[1]
         # A copy: a block of a larger weight is no contiguous memory.
         block = torch.from_numpy(weight.copy()).to(device)
-        self._weight = block if device == "cpu" else padded_for_cuda(block)
+        self._weight = block if device == "cpu" else right_for_cuda(block)
 
     def operations(self, planes: int, rows: int) -> int:
         """Multiplications and additions of int8 that a product issues, padding included."""
+        rows *= planes
         if self.device != "cpu":
             rows = max(-(-rows // _CUDA_MULTIPLE) * _CUDA_MULTIPLE, CUDA_ROWS)
-        return 2 * planes * rows * self._weight.numel()
+        return 2 * rows * self._weight.numel()
 
     def work_bytes(self, planes: int, rows: int) -> int:
         """Most bytes of memory that a product takes besides its operands; its result is a part of it."""
@@ -54,11 +58,13 @@ class Int8Product:
 
     def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """Matrices (digits x R x D) whose sum is the product of each byte plane (int8, P x R x K) with the weight."""
+        rows = planes.flatten(0, 1)
         if self.device == "cpu":
-            return (torch._int_mm(planes.flatten(0, 1), self._weight).view(*planes.shape[:2], -1).numpy(),)
-        padded = [padded_for_cuda(plane.to(self.device), CUDA_ROWS) for plane in planes]
-        products = [torch._int_mm(plane, self._weight)[: planes.shape[1], : self._outputs] for plane in padded]
-        return (torch.stack(products).cpu().numpy(),)
+            return (torch._int_mm(rows, self._weight).view(*planes.shape[:2], -1).numpy(),)
+        # Memory that is not pinned is free again when a copy of it returns, and the copy back waits for the product.
+        left = padded_for_cuda(rows.to(self.device), CUDA_ROWS)
+        product = torch._int_mm(left, self._weight)[: len(rows), : self._outputs].cpu()
+        return (product.reshape(*planes.shape[:2], -1).numpy(),)
 
 
 class PrepackedProduct:
@@ -156,6 +162,25 @@ def padded_for_cuda(matrix: torch.Tensor, least_rows: int = 0) -> torch.Tensor:
     return padded
 
 
+def right_for_cuda(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix as a right factor of `torch._int_mm` on CUDA: padded, and in memory column by column.
+
+    So cuBLAS multiplies int8 on every GPU with tensor cores for it; a factor in rows, on some only (pytorch issue 169956).
+    """
+    return padded_for_cuda(matrix.T).T
+
+
+@cache
+def gpu_kernel(device: str = "cuda") -> str:
+    """Name of the kernel for a GPU; UserError where it is not exact: a release of cuBLAS was not (pytorch issue 107671)."""
+    if not is_exact(Int8Product, device):
+        raise UserError(
+            f"torch._int_mm on device {device!r} does not multiply extreme bytes exactly: take another version of torch and "
+            "CUDA, or device cpu"
+        )
+    return Int8Product.name
+
+
 @cache
 def fastest_kernel() -> str:
     """Name of the kernel that is exact on extreme values here and fastest on a batch and on a single token; logged once."""
@@ -169,22 +194,22 @@ def fastest_kernel() -> str:
     return name
 
 
-def is_exact(kind: type) -> bool:
+def is_exact(kind: type, device: str = "cpu") -> bool:
     """Whether a kernel multiplies extreme digits and weights to the very integers: saturating and rounded sums show there."""
     extremes = ((-128, -128), (-128, 127), (127, 127), (127, -128))
     cases = itertools.product(_TESTED_ROWS, (1, 63, 2048, 5000), extremes)
     try:
-        return all(_is_exact(kind, rows, inputs, *extreme) for rows, inputs, extreme in cases)
-    except (RuntimeError, AttributeError):  # this build of torch does not have it
+        return all(_is_exact(kind, device, rows, inputs, *extreme) for rows, inputs, extreme in cases)
+    except (RuntimeError, AttributeError, AssertionError):  # this build of torch does not have it, or no such device
         return False
 
 
-def _is_exact(kind: type, rows: int, inputs: int, digit: int, entry: int) -> bool:
+def _is_exact(kind: type, device: str, rows: int, inputs: int, digit: int, entry: int) -> bool:
     planes, weight = np.full((1, rows, inputs), digit, np.int8), np.full((inputs, 33), entry, np.int8)
     planes[0, 1::3, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
     planes[0, 2::3, 0] = 0  # odd sums of odd products, whose last bit is the first that rounding loses
     truth = planes.astype(np.int64) @ weight.astype(np.int64)
-    pieces = kind(weight)(torch.from_numpy(planes))
+    pieces = kind(weight, device)(torch.from_numpy(planes))
     return np.array_equal(sum(piece.astype(np.int64) for piece in pieces), truth)
 
 

@@ -33,8 +33,9 @@ TABLES = (
         "What this study set out to show, computed from its rows: value (of the seed that is hardest on the claim), target, "
         "and verdict. *MISSED* is printed where a target was missed, *no data* where the study as configured has no such run, "
         "*no target* where a value is reported only. Settings that diverged, failed or ended more than 5 % above float are "
-        "listed at the end as *FAILS*. Ratios are between products and steps whose calls are arranged alike. Losses show what "
-        "quantization and encryption change, not that a model learned a task.",
+        "listed at the end as *FAILS*. Ratios are between products and steps whose calls are arranged alike; a target over "
+        "float32 counts over oneDNN's float32 too, where that was measured. Losses show what quantization and encryption "
+        "change, not that a model learned a task.",
     ),
     Published(
         "final_loss",
@@ -145,8 +146,9 @@ TABLES = (
         "private_lora.publish.tables.generation:generation",
         "A text generated one token at a time, cache and sampling at the client, in process and through workers: prompt, first "
         "token of a single row and the tokens behind it apart. *token time*: median over the tokens, with the range, and its "
-        "ratios to float32 and exact integers in the same arrangement. Bytes and calls are those of one token. Prompts are "
-        "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
+        "ratios to float32 and exact integers in the same arrangement; pads are made with the prompt, so that only *text s "
+        "per token* has all that a token costs. Bytes and calls are those of one token. Prompts are random tokens, so that a "
+        "text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
     ),
     Published(
         "security",
@@ -209,6 +211,15 @@ TABLES = (
         "the ratio was taken. Models, data and hardware differ, as the column *differences* says: a ratio is a comparison of "
         "like quantities, not of like experiments. Costs by token stand with the tokens of the batch on either side, and are "
         "divided only where the calls are arranged alike. An empty cell under *ours* means that this study has no such run.",
+    ),
+    Published(
+        "literature",
+        "Other systems' published figures, and ours",
+        "private_lora.publish.tables.literature:literature",
+        "What others published for private inference and training of language models, and our measured steps and texts of "
+        "Llama-3.2-1B: who is trusted, how often client and server talk, on which hardware, what is protected, and the figure "
+        "with its source and certainty. No ratio is taken across hardware, models, tasks or threat models; the notes say what "
+        "cannot be compared.",
     ),
     Published(
         "runs",

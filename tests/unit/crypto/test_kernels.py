@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from private_lora.core.errors import UserError
 from private_lora.crypto import kernels
-from private_lora.crypto.kernels import KERNELS, Int8Product, PrepackedProduct, fastest_kernel, is_exact
+from private_lora.crypto.kernels import KERNELS, Int8Product, PrepackedProduct, fastest_kernel, gpu_kernel, is_exact
 
 EXACT = [name for name, kind in KERNELS.items() if is_exact(kind)]
 ISAS = ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_AMX"]
@@ -145,6 +146,18 @@ def test_the_choice_is_logged(caplog):
     with caplog.at_level("INFO", logger="private_lora.crypto.kernels"):
         name = fastest_kernel.__wrapped__()
     assert f"int8 products: {name}" in caplog.text
+
+
+@pytest.mark.skipif("torch.cuda.is_available()", reason="this machine has a GPU")
+def test_a_gpu_that_does_not_multiply_exactly_is_refused():
+    assert not is_exact(Int8Product, "cuda")
+    with pytest.raises(UserError, match=r"torch\._int_mm on device 'cuda' does not multiply extreme bytes exactly"):
+        gpu_kernel()
+
+
+@pytest.mark.skipif("not torch.cuda.is_available()", reason="this machine has no GPU")
+def test_a_gpu_multiplies_exactly():
+    assert gpu_kernel() == "int8"
 
 
 IN_A_PROCESS = """

@@ -16,6 +16,7 @@ from private_lora.publish.docs.formats import Sourced, shown, unit_of
 from private_lora.publish.docs.prose import has_number
 from private_lora.publish.docs.sources import Sources
 from private_lora.publish.docs.tables import Row, Tables, only, read_rows, select
+from private_lora.publish.gpu import TABLES, said_of
 
 IMAGES = Path("docs/images")
 REFERENCE = RESOURCES / "reference"
@@ -36,7 +37,20 @@ class Macros:
 
     def functions(self) -> dict:
         """By the names that templates use."""
-        names = ("cell", "rows", "table", "chosen", "figure", "spec", "estimate", "config", "code", "reference", "stated")
+        names = (
+            "cell",
+            "rows",
+            "table",
+            "chosen",
+            "figure",
+            "spec",
+            "estimate",
+            "config",
+            "code",
+            "reference",
+            "stated",
+            "gpu",
+        )
         return {name: getattr(self, name) for name in names}
 
     def rows(self, table: str, **where) -> list[Row]:
@@ -111,6 +125,10 @@ class Macros:
         row = only(select(read_rows(REFERENCE / file, file), where), file, where)
         self.published[row] = None
         return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
+
+    def gpu(self) -> Sourced:
+        """That no row is measured on a GPU; empty once there is one."""
+        return Sourced(said_of(row["device"] for name in TABLES for row in self._tables.rows(name)))
 
     def stated(self, value: str, reason: str) -> Sourced:
         """A target or a definition. reason: why there can be no record of it."""

@@ -94,6 +94,7 @@ QUESTIONS = (
         Part("step", "A whole step", time.step, ("equal_batch",), ("full_step",)),
         Part("operations", "Where the time of a step goes", time.operations, ("full_step_operations",), ("full_step",)),
         Part("products", "The products alone", time.products, ("block_latency",), ("block_latency", "block_utilisation")),
+        Part("gpu", "On a GPU", time.gpu, (), ("block_utilisation",)),
         Part("layer", "One layer", time.layer, ("layer_latency",), ("layer",)),
         Part("whole_runs", "Whole runs", time.whole_runs, ("time_by_operation",), ("encryption_counters",)),
         Part("traffic", "Bytes", cost.traffic, ("bytes_per_token",), ("block_bytes", "full_step")),
@@ -105,7 +106,7 @@ QUESTIONS = (
         Part("predictions", "How far predictions are off", cost.predictions, (), ("full_step", "estimate_errors")),
     )),
     Question("paper", "Against the paper?", (
-        Part("published", "", paper.published, (), ("published_comparison",)),
+        Part("published", "", paper.published, (), ("published_comparison", "literature")),
     )),
     Question("failed", "What failed?", (
         Part("failed", "", failing.failed, (), ("claims", "runs")),

@@ -68,6 +68,8 @@ def _over_clear(steps: pd.DataFrame, what: str, data: Data) -> Iterator[Claim]:
         if name in ("bf16", "float32_onednn") and not len(found):
             continue
         limit = _step_limit(found, data) if name == "float32" and len(found) else None
+        if name == "float32_onednn":  # the faster of the two, beside which int8 is not that fast
+            limit = SMALL_STEP if found["tokens"].max() <= SMALL_TOKENS else STEP_ELSEWHERE
         yield Claim(f"{what}: median step over {name}'s with the same calls", found[f"step_time_over_{name}"], found, limit)
     size = steps["upload_bytes_per_token"] + steps["download_bytes_per_token"]
     counts = said(steps, "{remote_calls_per_step:.0f} remote calls")

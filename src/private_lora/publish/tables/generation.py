@@ -12,6 +12,8 @@ from private_lora.results.runs import FAILED, OK, run_metrics
 
 # Times are compared with those of a backend that encrypts nothing, in the same arrangement; none multiplies in bf16.
 RATIOS = {"token_time_over_float32": "float", "token_time_over_integer": "integer", "token_time_over_bf16": "bf16"}
+# The same of whole texts: in these, what was made for many tokens at once counts.
+TEXT_RATIOS = {"text_time_over_float32": "float", "text_time_over_integer": "integer", "text_time_over_bf16": "bf16"}
 COUNTS = {"remote_matmuls": "remote_calls_per_token", "round_trips": "round_trips_per_token"}
 MEGABYTES = {
     "upload_ciphertext_bytes": "upload_MB_per_token",
@@ -43,6 +45,8 @@ COLUMNS = [
     "token_time_s_max",
     "text_s",
     "text_offline_s",
+    "text_s_per_token",
+    *TEXT_RATIOS,
     *RATIOS,
     *TIMES.values(),
     *COUNTS.values(),
@@ -72,7 +76,8 @@ def generation(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "prefill: from the prompt to the first token; first token: the first of a single row, which pays for what is made "
         "once; token time: median [smallest, largest] of those behind it. text: all of them together, with what was made for "
-        "many tokens at once wherever it fell; offline: that part of it. Quantize to verify, calls, trips and MB: medians of "
+        "many tokens at once wherever it fell; offline: that part of it, which token time has not; text per token: all of it "
+        "over the new tokens, and text time its ratios. Quantize to verify, calls, trips and MB: medians of "
         "the tokens behind the first too. server: the time of all workers; wait: the client's, for answers. MB: 10^6 bytes, "
         "upload and download of ciphertext, sent and received of all messages. setup: reading, "
         "quantizing and preparing the model, "
@@ -99,6 +104,7 @@ def _run(rows: pd.DataFrame) -> dict:
     line |= {f"token_time_s_{kind}": getattr(steady["token_time_s"], kind)() for kind in ("median", "min", "max")}
     for name, metric in (("text_s", "token_time_s"), ("text_offline_s", "offline_time_s")):
         line[name] = tokens.groupby("repeat")[metric].sum().median()
+    line["text_s_per_token"] = line["text_s"] / counted["new_tokens"]
     line |= {name: steady[metric].median() for metric, name in (TIMES | COUNTS).items()}
     line |= {name: steady[metric].median() / 1e6 for metric, name in MEGABYTES.items()}
     line["total_MB_per_token"] = line["upload_MB_per_token"] + line["download_MB_per_token"]
@@ -113,15 +119,17 @@ def _run(rows: pd.DataFrame) -> dict:
 def _beside(run: pd.Series, runs: pd.DataFrame) -> dict:
     """Ratios of medians, and how many tokens are those of exact integers of the same bits."""
     others = {ratio: _other(run, runs, backend) for ratio, backend in RATIOS.items()}
-    line = {
-        ratio: np.nan if other is None else run["token_time_s_median"] / other["token_time_s_median"]
-        for ratio, other in others.items()
-    }
+    line = {ratio: _over(run, other, "token_time_s_median") for ratio, other in others.items()}
+    line |= {ratio: _over(run, _other(run, runs, backend), "text_s") for ratio, backend in TEXT_RATIOS.items()}
     twin = others["token_time_over_integer"]
     if twin is not None and twin["bits"] == run["bits"]:
         pairs = zip(run["token_ids"], twin["token_ids"], strict=True)
         line["tokens_equal_to_integer"] = next((i for i, (a, b) in enumerate(pairs) if a != b), len(run["token_ids"]))
     return line | {"run_ids": ids_of(run, *others.values())}
+
+
+def _over(run: pd.Series, other: pd.Series | None, time: str) -> float:
+    return np.nan if other is None else run[time] / other[time]
 
 
 def _other(run: pd.Series, runs: pd.DataFrame, backend: str) -> pd.Series | None:
