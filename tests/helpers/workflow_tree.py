@@ -64,6 +64,7 @@ STUDY = {
     "sweep": {"groups": [{"model": "nano", "backends": ["float", "integer"], "bits": [8]}]},
     "quantizers": [{"activations": "dynamic_per_token", "weights": "static_per_channel"}],
     "knowledge": {"groups": []},
+    "overflow": {"groups": []},
     "codebase": {"groups": []},
     "inflation": {"groups": []},
     "encrypted": {"groups": []},

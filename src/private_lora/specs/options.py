@@ -57,6 +57,9 @@ class GlweSimulatedOptions(NoOptions):
 
     noise_std: Quantity = 19.05
     """in units of the integer product"""
+    overflow: Literal["refuse", "wrap", "wrap_unsigned"] = "refuse"
+    """of sums that could need more bits than the scheme keeps: refuse the layer; or wrap, let them wrap around in silence as
+    the extension does, and count those that did; or wrap_unsigned, the same of the reference's sums, of unsigned activations"""
     seed: NotNegative = 0
     """of the noise, which protects nothing; a run gives its own"""
 

@@ -71,6 +71,22 @@ TABLES = (
         "exact, with the loss at the end. The rows of the encrypted study show the same under the real scheme.",
     ),
     Published(
+        "overflow",
+        "Where sums overflow, and the loss then",
+        "private_lora.publish.tables.overflow:overflow",
+        "The published scheme keeps 27 bits of a sum, and a larger one wraps around in silence. By bits and quantizers: worst "
+        "case of any layer, share of outputs that wrapped around forward and backward, and losses beside those of the exact "
+        "integers of the same batches, of sums of signed activations and of unsigned ones, as in the reference implementation. "
+        "All of it simulated: `glwe` refuses such plans. The last line is the published loss of one batch under overflow.",
+    ),
+    Published(
+        "overflow_layers",
+        "Overflow by layer",
+        "private_lora.publish.tables.overflow:overflow_layers",
+        "For every kind of layer, forward and backward: bits that its sums could need by its shape alone and by its quantized "
+        "weights, beside the outputs that were compared with the exact integer product and those that wrapped around.",
+    ),
+    Published(
         "packed_training",
         "Training under packed encryption",
         "private_lora.publish.tables.packed:packed_training",

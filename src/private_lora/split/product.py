@@ -53,9 +53,15 @@ class RemoteProduct:
         y = dequantize_product(product, rows, self._terms)
         timings.quantize_s += quantize_s + watch.lap()
         if self._truth is not None:
-            self.session.noise.add(product - self._truth(rows.values))
+            self.session.noise.add(self._noise(product - self._truth(rows.values)))
             timings.check_s += watch.lap()
         return y
+
+    def _noise(self, error: np.ndarray) -> np.ndarray:
+        """Errors of an answer without what wrapped around, which is counted, where a plan lets sums wrap around."""
+        if "overflow" not in self.plan.parameters:
+            return error
+        return self.session.overflow.add(self.name, error, self.plan.parameters["result_bits"])
 
     def _remote(self, x: np.ndarray) -> np.ndarray:
         """The backend's answer, its operations timed and its ciphertexts measured."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from private_lora.backends.contract import Backend, Client, Counters, Plan
 from private_lora.specs.quantization import Quantization
+from private_lora.split.overflow import OverflowMeter
 from private_lora.split.place import InProcess, Place
 from private_lora.split.tape import Tape
 
@@ -78,6 +79,7 @@ class Session:
     quantization: Quantization
     timings: Timings = field(default_factory=Timings)
     noise: NoiseMeter = field(default_factory=NoiseMeter)
+    overflow: OverflowMeter = field(default_factory=OverflowMeter)
     products: list[SessionProduct] = field(default_factory=list)
     keys: object = None
     calibrating: bool = False
@@ -107,6 +109,7 @@ class Session:
         """Wipe the client's secrets: nothing can be asked any more."""
         self.backend.close(self.keys)
 
-    def resume(self, timings: dict, noise: dict, counters: dict) -> None:
+    def resume(self, timings: dict, noise: dict, overflow: dict, counters: dict) -> None:
         """Count on from an interrupted run."""
         self.timings, self.noise, self.before = Timings(**timings), NoiseMeter(**noise), Counters(**counters)
+        self.overflow = OverflowMeter(**overflow)

@@ -291,6 +291,7 @@ class StudyConfig(Model):
     training: Training
     knowledge: FineTuning = _optional()
     sweep: FineTuning
+    overflow: FineTuning = _optional()
     codebase: FineTuning
     inflation: FineTuning
     encrypted: FineTuning

@@ -158,6 +158,7 @@ def save(run: Run) -> bool:
             "scheduler": run.scheduler.state_dict(),
             "stages": asdict(session.timings),
             "noise": asdict(session.noise),
+            "overflow": asdict(session.overflow),
             "counters": asdict(session.counters),
         }
     )
@@ -177,4 +178,4 @@ def restore(run: Run) -> None:
     run.step, run.losses = state["step"], state["losses"]
     run.train_tokens, run.seconds = state["train_tokens"], state["seconds"]
     run.recorder.resume(state["rows"])
-    run.session.resume(state["stages"], state["noise"], state["counters"])
+    run.session.resume(state["stages"], state["noise"], state.get("overflow", {}), state["counters"])

@@ -12,6 +12,7 @@ from private_lora.publish.report import answers_cost as cost
 from private_lora.publish.report import answers_encryption as encryption
 from private_lora.publish.report import answers_failed as failing
 from private_lora.publish.report import answers_learning as learning
+from private_lora.publish.report import answers_overflow as overflowing
 from private_lora.publish.report import answers_published as paper
 from private_lora.publish.report import answers_time as time
 from private_lora.publish.report.answer import Answer
@@ -80,6 +81,9 @@ QUESTIONS = (
         Part(
             "inflation", "Why published gradients are inflated", encryption.inflation, ("gradient_inflation",),
             ("gradient_inflation",), _INFLATED,
+        ),
+        Part(
+            "overflow", "Where its sums overflow", overflowing.overflow, ("overflow",), ("overflow", "overflow_layers"),
         ),
     )),
     Question("worker", "What does the worker see?", (

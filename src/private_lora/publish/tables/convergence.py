@@ -61,7 +61,7 @@ def final_runs(data: Data) -> pd.DataFrame:
     A run that ended before the steps it was asked for counts as failed: its last loss answers another question. That other runs
     of its stage are longer says nothing of it.
     """
-    runs = data.runs[~data.runs["stage"].isin(["knowledge", "encrypted", "inflation", "full_size"])].copy()
+    runs = data.runs[~data.runs["stage"].isin(["knowledge", "overflow", "encrypted", "inflation", "full_size"])].copy()
     short = (runs["status"] == OK) & [stopped_early(run, rows_of(data.convergence, run)) for _, run in runs.iterrows()]
     runs.loc[short, ["status", "final_loss"]] = [STOPPED_EARLY, np.nan]
     return runs.assign(ratio_to_float=with_ratio(runs, "final_loss"))
