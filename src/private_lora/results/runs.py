@@ -110,7 +110,7 @@ def rows_of(convergence: pd.DataFrame, run) -> pd.DataFrame:
 def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
     """The run of `backend` that saw the same batches: same model, data, seed and, unless float, bits.
 
-    The same stage is preferred, then exact constant rows, then as many steps. None when the study holds no such run.
+    Preferred in this order: the same stage, the same variant, exact constant rows, as many steps. None without such a run.
     """
     mask = (runs["backend"] == backend) & (runs["run_id"] != run["run_id"])
     for column in ("model", "dataset", "seed"):
@@ -120,6 +120,8 @@ def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
             mask &= runs[column] == run[column]
     found = runs[mask]
     found = found[found["stage"] == run["stage"]] if (found["stage"] == run["stage"]).any() else found
+    named = found[found["variant"] == run["variant"]]
+    found = named if len(named) else found
     exact = found[found["constant_rows"] != "reference"]
     found = exact if len(exact) else found
     as_long = found[found["steps"] == run["steps"]]

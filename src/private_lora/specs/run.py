@@ -43,8 +43,10 @@ class RunSpec(SplitSpec):
     """share of the adapter's inputs that are dropped in training"""
     learning_rate: Quantity = 2e-3
     """peak learning rate"""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw, or sgd: plain, whose step is as large as the gradient says"""
     weight_decay: Quantity = 0.01
-    """of AdamW"""
+    """of the optimizer"""
     warmup_steps: NotNegative = 10
     """steps until the peak learning rate"""
     max_grad_norm: Quantity = 1.0
@@ -79,6 +81,9 @@ class RunSpec(SplitSpec):
     """padding counts in loss and perplexity"""
     checkpoint_every: Positive = 20
     """steps between checkpoints"""
+    zero_row_probes: NotNegative = 0
+    """backward passes a step with noise of a known size in the zero rows of the gradient, which predict what the reference
+    implementation's scale of 1 does to its norm; of backend integer with exact constant rows alone, and in its counters"""
 
     @model_validator(mode="before")
     @classmethod
@@ -108,3 +113,7 @@ class RunSpec(SplitSpec):
     def _check_trainer(self) -> None:
         if BACKENDS[self.backend].kind == "trainer" and self.recompute:
             raise UserError(f"backend {self.backend!r} trains by itself and keeps all activations: set recompute to false")
+        if self.zero_row_probes and self.recompute:
+            raise UserError(
+                "zero_row_probes go through activations that recompute does not keep: set one of both to 0 or false"
+            )

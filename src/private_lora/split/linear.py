@@ -90,10 +90,14 @@ class LayerGroup:
         if self._backward is None:
             raise RuntimeError("this model was split for answers alone: it has no products backward")
         rows = np.concatenate([_rows(gradient) for gradient in gradients], axis=1)
-        timings = self._session.timings
+        is_zero = ~rows.any(axis=1)
+        timings, probe = self._session.timings, self._session.probe
         timings.backward_rows += len(rows)
-        timings.zero_backward_rows += len(rows) - int(rows.any(axis=1).sum())
-        return _tensor(self._backward(rows), gradients[0])
+        timings.zero_backward_rows += int(is_zero.sum())
+        gradient = self._backward(rows)
+        if probe is not None:
+            probe.add(gradient, is_zero, self._backward.terms)
+        return _tensor(gradient, gradients[0])
 
 
 def _rows(x: torch.Tensor) -> np.ndarray:

@@ -13,6 +13,7 @@ from private_lora.specs.quantization import Quantization
 from private_lora.split.overflow import OverflowMeter
 from private_lora.split.place import InProcess, Place
 from private_lora.split.tape import Tape
+from private_lora.split.zero_rows import ZeroRowProbe
 
 
 class SessionProduct(Protocol):
@@ -87,6 +88,8 @@ class Session:
     """What the run had counted when it was interrupted."""
     tape: Tape | None = None
     """Where answers are kept, or taken from, while a block runs whose activations are recomputed in backward."""
+    probe: ZeroRowProbe | None = None
+    """What adds noise to the zero rows of a backward pass, while one is measured."""
     place: Place = field(default_factory=InProcess)
     """Where products are computed."""
 

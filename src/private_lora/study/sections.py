@@ -33,6 +33,7 @@ TRAINING = (
     "share_inputs",
     "recompute",
     "learning_rate",
+    "optimizer",
     "weight_decay",
     "warmup_steps",
     "max_grad_norm",
@@ -49,6 +50,7 @@ TRAINING = (
     "general_examples",
     "count_padding",
     "checkpoint_every",
+    "zero_row_probes",
 )
 
 

@@ -18,6 +18,7 @@ from private_lora.training.evaluation import evaluate_losses, greedy_answers, to
 from private_lora.training.head import mean_loss
 from private_lora.training.metrics import exact_matches, perplexity, right_texts, running_mean
 from private_lora.training.preparation import Run, shows_lengths
+from private_lora.training.probes import probe_zero_rows
 
 GENERATED_TOKENS = 64
 
@@ -50,7 +51,7 @@ def _take_steps(run: Run) -> None:
 
 
 def train_step(run: Run) -> None:
-    """One optimizer step and its rows. Checks of approximate answers are not counted in its time."""
+    """One optimizer step and its rows. Checks of approximate answers and probes are not counted in its time."""
     spec, start, checked = run.spec, time.perf_counter(), run.session.timings.check_s
     arrays = run.batch(run.step)
     learning_rate = run.scheduler.get_last_lr()[0]
@@ -60,8 +61,11 @@ def train_step(run: Run) -> None:
     value = loss.item()
     if not math.isfinite(value):
         raise FloatingPointError(f"the loss is {value} at step {run.step + 1}")
-    loss.backward()
+    loss.backward(retain_graph=bool(spec.zero_row_probes))
     parameters = [p for p in run.model.parameters() if p.requires_grad]
+    probing = time.perf_counter()
+    probe_zero_rows(run, loss, parameters)
+    start += time.perf_counter() - probing
     norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
     run.optimizer.step()
     run.scheduler.step()

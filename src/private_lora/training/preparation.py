@@ -259,9 +259,10 @@ def shows_lengths(spec: SplitSpec, session: Session | None) -> bool:
 
 
 def make_optimizer(model: torch.nn.Module, spec: RunSpec):
-    """AdamW over the adapter, and a scheduler with linear warm-up and linear or no decay."""
+    """The spec's optimizer over the adapter, and a scheduler with linear warm-up and linear or no decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[spec.optimizer]
+    optimizer = kind(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
     def factor(step: int) -> float:
         if step < spec.warmup_steps:

@@ -123,6 +123,8 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
     add("model_blocks", run.model_blocks)
     add("share_inputs", int(run.spec.share_inputs))
     add("recompute", int(run.spec.recompute))
+    add("count_padding", int(run.spec.count_padding))
+    add("sgd", int(isinstance(run.optimizer, torch.optim.SGD)))
     add("lora_rank", run.spec.lora_rank)
     add("train_time_s", run.seconds, "s")
     add("total_time_s", seconds, "s")

@@ -79,8 +79,9 @@ QUESTIONS = (
             ("encrypted_vs_clear", "encryption_counters"), _SMALL_LAYERS,
         ),
         Part(
-            "inflation", "Why published gradients are inflated", encryption.inflation, ("gradient_inflation",),
-            ("gradient_inflation",), _INFLATED,
+            "inflation", "Why published gradients are inflated", encryption.inflation,
+            ("gradient_inflation", "inflation_prediction", "inflation_by_optimizer"),
+            ("gradient_inflation", "inflation_prediction"), _INFLATED,
         ),
         Part(
             "overflow", "Where its sums overflow", overflowing.overflow, ("overflow",), ("overflow", "overflow_layers"),
