@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from private_lora.backends.clear.arithmetic import onednn_product
+from private_lora.backends.clear.held import hold, multiplies_bfloat16
 from private_lora.crypto.kernels import CUDA_ROWS, padded_for_cuda
 from private_lora.split.stopwatch import Stopwatch
 
@@ -83,6 +84,9 @@ class PlaintextProduct:
         self._multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
         if name == "plaintext_float32_onednn":
             self._multiply, self._weight = onednn_product, self._weight.T.contiguous()
+        if dtype == torch.bfloat16 and device == "cpu" and not multiplies_bfloat16():
+            held = hold(weight, "bfloat16")
+            self._multiply = lambda x, _: held.product(x, transposed=False)
         if dtype == torch.int8 and device != "cpu":
             self._x, self._weight = padded_for_cuda(self._x, CUDA_ROWS), padded_for_cuda(self._weight)
 
