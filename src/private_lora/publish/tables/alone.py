@@ -121,7 +121,7 @@ def _paid(seconds: float, sent: float, workers: int, prices: dict) -> dict:
 
 
 def _glwe(run, data: Data, prices: dict) -> dict | None:
-    """A token under `glwe` over the run's link, from one row of each layer on the same machine; None where none was measured."""
+    """A token under `glwe` over the run's link, from one row of each layer on the same machine; None without those."""
     architecture = known_architecture(run["model"])
     schemes = schemes_of(data.block_of_all_machines, ["glwe"])
     here = [scheme for scheme in schemes if (scheme.machine, scheme.device) == (run["machine"], "cpu")]

@@ -85,7 +85,7 @@ def network_runs(data: Data) -> pd.DataFrame:
     """One line per run of the stage loopback and machine, in the order of the file.
 
     arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times,
-    cpu_times (of the client's process): series by step. Otherwise what the run counted once, seconds and bytes of the whole run.
+    cpu_times (of the client's process): series by step. Otherwise what the run counted once, of the whole run.
     """
     lines = [_run(rows) for _, rows in data.loopback.groupby(["run_id", "machine"], sort=False)]
     return pd.DataFrame(lines, columns=RUN_COLUMNS)
