@@ -11,8 +11,8 @@ APART, JOINT = "apart", "joint"
 SECONDS_PER_HOUR, BITS_PER_BYTE, BYTES_PER_GB = 3600, 8, 1e9
 TIMES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
 SIZES = ("upload_ciphertext_bytes", "download_ciphertext_bytes")
-# `kind` of a line of costs.csv: a prediction, or the prediction of a step that was measured.
-PREDICTION, VALIDATION = "prediction", "validation"
+# `kind` of a line of costs.csv: a prediction, that of a step that was measured, or an assumed price, named in `formula`.
+PREDICTION, VALIDATION, PRICE = "prediction", "validation", "price"
 
 
 @dataclass(frozen=True)

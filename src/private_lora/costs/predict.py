@@ -25,7 +25,7 @@ from private_lora.costs.inputs import (
     local_works,
     schemes_of,
 )
-from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Product, Work, predict, products_of
+from private_lora.costs.model import APART, JOINT, PREDICTION, PRICE, VALIDATION, Product, Work, predict, products_of
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
@@ -47,14 +47,26 @@ def write_costs(spec: CostSpec, data: str | Path, out: str | Path) -> None:
 
 
 def costs(spec: CostSpec, data: Data) -> pd.DataFrame:
-    """One line per prediction, and one per measured whole step beside what the model predicts for it; columns COST_COLUMNS.
+    """One line per prediction, per measured whole step beside its own, and per assumed price; columns COST_COLUMNS.
 
     What cannot be predicted, because no product at those tokens or no client's own work was measured, has no line.
     """
     runs = full_size_runs(data.convergence)
     works, schemes = local_works(runs), schemes_of(data.block_of_all_machines)
-    lines = [*_predictions(spec, works, schemes), *_validations(spec, runs, works, schemes)]
+    lines = [*_predictions(spec, works, schemes), *_validations(spec, runs, works, schemes), *_prices(spec.prices)]
     return pd.DataFrame(lines, columns=list(COST_COLUMNS))
+
+
+def _prices(prices: dict) -> Iterator[dict]:
+    """The assumed prices, for tables of measured runs: `money_per_step` is that of an hour, or of 10^9 bytes."""
+    for name in ("worker_per_hour", "client_per_hour", "traffic_per_gb"):
+        yield {
+            "kind": PRICE,
+            "formula": name,
+            "money_per_step": prices[name],
+            "currency": prices["currency"],
+            "basis": "assumed",
+        }
 
 
 def _predictions(spec: CostSpec, works: list[LocalWork], schemes: list[Scheme]) -> Iterator[dict]:

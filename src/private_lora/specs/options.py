@@ -21,8 +21,8 @@ class NoOptions(BaseModel):
 class FloatOptions(NoOptions):
     """Of the plain product."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """of weights and products; rows and answers are float32"""
+    dtype: Literal["float32", "bfloat16", "int8", "int4"] = "float32"
+    """of weights and products; rows and answers are float32. int8, int4: of weights alone, in groups of 64 with a scale"""
     library: Literal["torch", "onednn"] = "torch"
     """of the float32 product: torch.matmul, or oneDNN's, twice as fast where torch calls MKL on processors of AMD's"""
 

@@ -205,6 +205,17 @@ TABLES = (
         "adapter.",
     ),
     Published(
+        "alone_or_outsourced",
+        "The client alone, or with workers",
+        "private_lora.publish.tables.alone:alone_or_outsourced",
+        "The same LoRA step at the same batch on the same machine, behind the first step: by the client alone, its "
+        "weights held in 32, 16, 8 or 4 bits, and encrypted through workers over a shaped link. *client cpu*: seconds of all "
+        "threads of the client's own process; *wall*: of the step, in which client and workers share the machine's cores. "
+        "Memory is the peak of each process. Money is arithmetic on measured seconds and bytes at the assumed prices. ``glwe`` "
+        "is extrapolated from one row of each layer, as *formula* says. The notes say, for each batch, whether outsourcing "
+        "pays in time, memory or money.",
+    ),
+    Published(
         "step_cost",
         "Cost of a step, predicted",
         "private_lora.publish.tables.step_cost:step_cost",

@@ -51,8 +51,9 @@ def _take_steps(run: Run) -> None:
 
 
 def train_step(run: Run) -> None:
-    """One optimizer step and its rows. Checks of approximate answers and probes are not counted in its time."""
+    """One optimizer step and its rows. Checks of approximate answers and probes count in its CPU time alone, not in its time."""
     spec, start, checked = run.spec, time.perf_counter(), run.session.timings.check_s
+    cpu_start = time.process_time()
     arrays = run.batch(run.step)
     learning_rate = run.scheduler.get_last_lr()[0]
     seed_dropout(spec, run.step)
@@ -72,7 +73,7 @@ def train_step(run: Run) -> None:
     run.optimizer.zero_grad()
     run.train_tokens += int(arrays["attention_mask"].sum())
     seconds = time.perf_counter() - start - (run.session.timings.check_s - checked)
-    record_step(run, value, norm, learning_rate, seconds)
+    record_step(run, value, norm, learning_rate, seconds, time.process_time() - cpu_start)
 
 
 def seed_dropout(spec: RunSpec, step: int) -> None:
@@ -80,8 +81,10 @@ def seed_dropout(spec: RunSpec, step: int) -> None:
     torch.manual_seed(spec.seed * 1_000_003 + step)
 
 
-def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:
-    """Rows of one training step; counts it, and tells of it."""
+def record_step(
+    run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float, cpu_seconds: float | None = None
+) -> None:
+    """Rows of one training step; counts it, and tells of it. cpu_seconds: of all threads of this process, where it trains."""
     run.step += 1
     run.losses.append(loss)
     run.seconds += seconds
@@ -91,6 +94,8 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
     run.recorder.add("grad_norm", grad_norm, "", **columns)
     run.recorder.add("learning_rate", learning_rate, "", **columns)
     run.recorder.add("step_time_s", seconds, "s", **columns)
+    if cpu_seconds is not None:
+        run.recorder.add("step_cpu_time_s", cpu_seconds, "s", **columns)
     run.live.on_step(run, loss, grad_norm, learning_rate, seconds)
 
 

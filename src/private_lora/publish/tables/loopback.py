@@ -74,17 +74,18 @@ LINK = ("link_latency_s", "link_bandwidth_bits_per_s")
 SIZES = ("step_tokens", "blocks", "model_blocks", "share_inputs", "recompute", "lora_rank")
 METRICS = (*TIMES, *MEGABYTES, *COUNTS, *LINK, *SIZES)
 SETTING = ["run_id", "label", "dataset", "backend", "device", "machine", "quantizer", "constant_rows", "bits", "seed"]
+SETTING += ["options"]
 # What a run in process must have in common with one through workers, whose losses it then has to have as well.
 SAME = [*SETTING[1:], "steps", "step_tokens", "blocks", "inputs", "recompute", "lora_rank"]
 RUN_COLUMNS = [*SETTING, "arrangement", "model", "inputs", "remote", "status", "basis", "steps", *METRICS]
-RUN_COLUMNS += ["losses", "evaluations", "step_times"]
+RUN_COLUMNS += ["losses", "evaluations", "step_times", "cpu_times"]
 
 
 def network_runs(data: Data) -> pd.DataFrame:
     """One line per run of the stage loopback and machine, in the order of the file.
 
-    arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times: series
-    by step. Otherwise what the run counted once, seconds and bytes of the whole run.
+    arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times,
+    cpu_times (of the client's process): series by step. Otherwise what the run counted once, of the whole run.
     """
     lines = [_run(rows) for _, rows in data.loopback.groupby(["run_id", "machine"], sort=False)]
     return pd.DataFrame(lines, columns=RUN_COLUMNS)
@@ -99,7 +100,7 @@ def _run(rows: pd.DataFrame) -> dict:
     line |= {"status": OK if (rows["status"] == OK).all() else FAILED, "basis": join_basis(rows["basis"])}
     times = series_of(rows, "train", "step_time_s")
     line |= {"losses": series_of(rows, "train", "loss"), "evaluations": series_of(rows, "eval", "loss")}
-    return line | {"step_times": times, "steps": len(times)}
+    return line | {"step_times": times, "steps": len(times), "cpu_times": series_of(rows, "train", "step_cpu_time_s")}
 
 
 def in_process_twin(run: pd.Series, runs: pd.DataFrame) -> pd.Series | None:
