@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from private_lora.costs.inputs import fit
+from private_lora.costs.fits import fit
 from private_lora.costs.model import APART, JOINT, Work, predict, products_of
 from private_lora.models.shapes import architecture_of
 from private_lora.results.schema import COST_COLUMNS, COST_TEXTS
