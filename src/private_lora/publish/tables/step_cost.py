@@ -94,8 +94,8 @@ def step_cost(data: Data) -> pd.DataFrame:
         "products: measured where every shape was, at these tokens and on this machine; local: measured where this model's own "
         "work at the client was. The sum over all blocks is a prediction either way; formula says what was extrapolated.",
         "Networks, prices and arrangements are assumptions (section costs of the configuration). bytes: of the client's link, "
-        "both ways. Client and workers are paid as long as the step lasts. plaintext_float32: the client computes by itself, in the "
-        "memory that client_economics lists. glwe: that its accumulator holds a wide layer's sums is not checked here.",
+        "both ways. Client and workers are paid while the step lasts. plaintext_float32: the client computes by itself, in "
+        "the memory that client_economics lists. glwe: that its accumulator holds a wide layer's sums is not checked here.",
     ]
     return table
 
