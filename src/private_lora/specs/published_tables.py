@@ -189,7 +189,7 @@ TABLES = (
         "The cost model through workers, and the steps measured",
         "private_lora.publish.tables.cost_validation:cost_validation",
         "What the cost model predicts of whole steps through workers, on loopback or a shaped link, beside the steps that "
-        "were measured: the error with its sign, and whether it is within 15 %. Parts were measured by themselves and are never "
+        "were measured: the error with its sign, and whether it is within 15 %. Parts were measured by themselves, never "
         "fitted to the step predicted; *unseen* says what of it they were not measured with.",
     ),
     Published(

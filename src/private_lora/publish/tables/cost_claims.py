@@ -94,5 +94,5 @@ def _unseen(data: Data) -> Claim:
     seconds = said(
         lines, "{model}, {tokens:.0f} tokens, {network}: {predicted_step_time_s:.4g} s, {measured_step_time_s:.4g} s"
     )
-    text = "cost model, step through workers over a link, a model, batch and link that no part was measured with: error"
+    text = "cost model, step over a link, model, batch and link such as no part was measured with: error of the prediction"
     return Claim(text, errors, lines, MOST_ERROR, signed=True, detail=seconds)
