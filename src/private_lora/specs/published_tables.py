@@ -220,9 +220,17 @@ TABLES = (
         "Cost of a step, predicted",
         "private_lora.publish.tables.step_cost:step_cost",
         "What a private fine-tuning step costs, as the cost model predicts it: seconds, bytes per token and money by model, "
-        "scheme, network and number of workers. *products* and *local* say whether the parts were measured or extrapolated, "
+        "scheme, network and arrangement of workers. *products* and *local* say whether parts were measured or extrapolated, "
         "*formula* how. The sum is always a prediction. Networks and prices are assumptions of the configuration (section "
         "``costs``).",
+    ),
+    Published(
+        "cost_validation",
+        "The cost model through workers, and the steps measured",
+        "private_lora.publish.tables.cost_validation:cost_validation",
+        "What the cost model predicts of whole steps through workers, on loopback or a shaped link, beside the steps that "
+        "were measured: the error with its sign, and whether it is within 15 %. Parts were measured by themselves, never "
+        "fitted to the step predicted; *unseen* says what of it they were not measured with.",
     ),
     Published(
         "client_economics",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from private_lora.costs.model import JOINT, PREDICTION, VALIDATION
+from private_lora.costs.model import IN_PROCESS, JOINT, PREDICTION, VALIDATION
 from private_lora.models.shapes import architecture_of
 from private_lora.results.labels import CALLS_NOTE, in_order
 from private_lora.results.reader import Data
@@ -14,10 +14,13 @@ STEP_COLUMNS = [
     *SETTING,
     "inputs",
     "network",
+    "arrangement",
     "workers",
+    "worker_weights_bytes",
     "client_time_s",
     "server_time_s",
     "network_time_s",
+    "handling_time_s",
     "step_time_s",
     "overlapped_step_time_s",
     "tokens_per_s",
@@ -50,9 +53,14 @@ def step_tokens(costs: pd.DataFrame) -> float:
 
     NaN where nothing was predicted.
     """
-    predicted = costs.loc[costs["kind"] == PREDICTION, "tokens"]
-    measured = costs.loc[(costs["kind"] == VALIDATION) & costs["tokens"].isin(predicted), "tokens"]
+    predicted, steps = costs.loc[costs["kind"] == PREDICTION, "tokens"], _whole_steps(costs)
+    measured = steps.loc[steps["tokens"].isin(predicted), "tokens"]
     return measured.mode().max() if len(measured) else predicted.max()
+
+
+def _whole_steps(costs: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of measured steps in one process."""
+    return costs[(costs["kind"] == VALIDATION) & (costs["network"] == IN_PROCESS)]
 
 
 def shown_model(costs: pd.DataFrame) -> str:
@@ -61,30 +69,33 @@ def shown_model(costs: pd.DataFrame) -> str:
     Else the largest predicted; empty where nothing was predicted.
     """
     predicted = costs[costs["kind"] == PREDICTION]
-    steps = set(costs.loc[costs["kind"] == VALIDATION, "model"]) & set(predicted["model"])
+    steps = set(_whole_steps(costs)["model"]) & set(predicted["model"])
     products = set(predicted.loc[predicted["products_basis"] == "measured", "model"])
     found = steps or products or set(predicted["model"])
     return max(found, key=lambda name: architecture_of(name).weights, default="")
 
 
 def step_cost(data: Data) -> pd.DataFrame:
-    """Predicted seconds, bytes and money of a step by model, scheme, network and number of workers."""
+    """Predicted seconds, bytes and money of a step by model, scheme, network and arrangement of workers."""
     tokens = step_tokens(data.costs)
     lines = predictions(data).rename(columns={"round_trips": "remote_calls_per_step"})
     lines = lines[lines["tokens"] == tokens]
-    table = by_size(lines, ["machine", "backend", "options", "bandwidth_bits_per_s", "workers"])[STEP_COLUMNS]
+    table = by_size(lines, ["machine", "backend", "options", "bandwidth_bits_per_s", "workers", "shards"])[STEP_COLUMNS]
     table.attrs["notes"] = [
         f"{'No step is predicted.' if pd.isna(tokens) else f'Steps of {tokens:,.0f} tokens'}, which most whole steps were "
         "measured at; all models of the configuration; other batches are in costs.csv. "
         f"{CALLS_NOTE} Of the two, the one of which more products were "
         "measured, otherwise joint; remote calls per step tell on how many messages the bytes depend.",
-        "step time: client + server + network, one after the other, as implemented; overlapped: the largest of the three, a "
-        "lower bound. limited by: the largest.",
+        "step time: the schedule of the client as it is implemented: products one after the other, so that shards (workers "
+        "with different blocks) make each worker smaller (worker weights: two int8 copies of its blocks) and no step faster, "
+        "while all are paid; of a product, questions overlap and replicas share them. With one question: client + server + "
+        "network + handling. server: of the worker with most rows; handling: serialization, TLS and checks of answers, from "
+        "runs through workers. overlapped: the largest of client, server and either direction of the network, a lower bound.",
         "products: measured where every shape was, at these tokens and on this machine; local: measured where this model's own "
         "work at the client was. The sum over all blocks is a prediction either way; formula says what was extrapolated.",
-        "Networks, prices and workers are assumptions (section costs of the configuration). bytes: of the client's link, both "
-        "ways. Client and workers are paid as long as the step lasts. plaintext_float32: the client computes by itself, in the "
-        "memory that client_economics lists. glwe: that its accumulator holds a wide layer's sums is not checked here.",
+        "Networks, prices and arrangements are assumptions (section costs of the configuration). bytes: of the client's link, "
+        "both ways. Client and workers are paid while the step lasts. plaintext_float32: the client computes by itself, in "
+        "the memory that client_economics lists. glwe: that its accumulator holds a wide layer's sums is not checked here.",
     ]
     return table
 
