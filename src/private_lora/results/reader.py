@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.core.errors import UserError
+from private_lora.results.commits import Commit, read_commits
 from private_lora.results.disturbance import disturbed_runs
 from private_lora.results.labels import name_pairs
 from private_lora.results.runs import summarise_runs
@@ -108,6 +109,11 @@ class Data:
         frame = self._read("published_curves.csv", CURVE_COLUMNS)
         frame["backend"] = np.where(frame["series"] == "FP32", "float", "")
         return name_pairs(frame)
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The commit of each run behind these rows, where its sidecar was at hand."""
+        return read_commits(self.root)
 
     @cached_property
     def disturbed(self) -> dict[str, str]:
