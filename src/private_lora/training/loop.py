@@ -51,7 +51,7 @@ def _take_steps(run: Run) -> None:
 
 
 def train_step(run: Run) -> None:
-    """One optimizer step and its rows. Checks of approximate answers and probes count in its CPU time alone, not in its time."""
+    """One optimizer step and its rows. Checks of approximate answers and probes count in its CPU time, not in its time."""
     spec, start, checked = run.spec, time.perf_counter(), run.session.timings.check_s
     cpu_start = time.process_time()
     arrays = run.batch(run.step)

@@ -66,7 +66,7 @@ def test_a_signed_claim_shows_the_farthest_error_with_its_sign(tmp_path):
 def test_the_run_predicted_is_no_part_of_its_prediction(tmp_path):
     """What messages of a model take beside the wire is not taken from runs of that model."""
     rows = [network_run(name, recompute=1, **TRAINED, **link) for name, link in (("in process", {}), ("over a link", LINK))]
-    table = cost_validation(data(tmp_path, sum(rows, [])))
+    table = cost_validation(data(tmp_path, [row for run in rows for row in run]))
     assert table["handling_time_s"].tolist() == [0]
 
 
