@@ -89,8 +89,8 @@ class RunSpec(SplitSpec):
     count_padding: bool = False
     """padding counts in loss and perplexity"""
     count_newline: bool = False
-    """the newline between question and answer counts in loss and perplexity, where it is a token of its own, as in the paper's
-    code"""
+    """the newline between question and answer counts in loss, perplexity and exact match, where it is a token of its own, as in
+    the paper's code"""
     calibration: Literal["begin_token", "random"] = "begin_token"
     """rows that static ranges are taken from: random tokens behind the begin token, or random tokens alone, as in the paper's
     code"""
