@@ -74,14 +74,14 @@ def test_the_sweep_has_exactly_the_six_published_curves(paper):
 
 def test_encrypted_steps_are_twins_at_seven_bits_that_evaluate_nothing(paper):
     runs = {(r.backend, r.variant): r for r in paper.runs.values() if r.stage == "encrypted"}
-    concrete_ml = {("concrete_ml", "clear"), ("concrete_ml", "execute")}
-    assert set(runs) == {(name, "") for name in ("float", "integer", "packed", "glwe")} | concrete_ml
+    concrete_ml = {("concrete_ml", "clear 5 steps"), ("concrete_ml", "execute 5 steps")}
+    assert set(runs) == {(name, "5 steps") for name in ("float", "integer", "packed", "glwe")} | concrete_ml
     assert {(r.activation_bits, r.weight_bits) for r in runs.values() if r.backend != "float"} == {(7, 7)}
     own = {"run_id", "backend", "backend_options", "variant", "activation_bits", "weight_bits", "constant_rows", "recompute"}
     first, *others = ({k: v for k, v in r.to_dict().items() if k not in own} for r in runs.values())
     assert all(other == first for other in others)
     assert (first["steps"], first["eval_examples"], first["generate_examples"]) == (5, 0, 0)
-    epoch = next(r for r in paper.runs.values() if r.variant == "64 tokens")
+    epoch = next(r for r in paper.runs.values() if r.variant == "epoch of 64 tokens")
     differ = {name for name, value in first.items() if name not in own and getattr(epoch, name) != value}
     assert differ == {"stage", "steps", "eval_examples", "eval_every", "checkpoint_every"}
 
