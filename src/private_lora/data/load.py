@@ -88,7 +88,7 @@ def load_divided(
 
 
 class _Fitting:
-    """Those of some examples that fit, all without a question of it; counts the others."""
+    """Those of some examples that fit, or all where nothing is asked; counts the others."""
 
     def __init__(self, fits: Callable[[list[Example]], list[bool]] | None):
         self._fits, self.passed_over = fits, 0
