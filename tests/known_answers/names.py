@@ -85,8 +85,19 @@ STUDIES = {
 }
 
 
+# Quantizers that b24a8b2 had.
+WEIGHT_QUANTIZERS = [name for name in WEIGHT_QUANTIZERS if name != "symmetric_per_tensor"]
 # Settings of fine-tuning that b24a8b2 had not, and what they are in its runs.
-NEW_TRAINING = {"rehearsed_rows": 0, "general_examples": 0, "pad": "configured"}
+NEW_TRAINING = {
+    "rehearsed_rows": 0,
+    "general_examples": 0,
+    "pad": "configured",
+    "lora_targets": None,
+    "longer": "cut",
+    "held_out": "by_prompt",
+    "count_newline": False,
+    "calibration": "begin_token",
+}
 
 TIMED = ("layer", "block", "loopback", "full_size")
 MORE_OFTEN = ("repeats", "steps", "train_examples")

@@ -104,7 +104,7 @@ def check_data(specs: Iterable) -> None:
     """Nothing; raises UserError on unknown options, missing or malformed local files, or too few examples in them."""
     needed: dict[tuple, tuple] = {}
     for spec in specs:
-        key = spec.data, json.dumps(spec.data_options, sort_keys=True)
+        key = spec.data, json.dumps(spec.data_options, sort_keys=True), spec.held_out
         train, test = needed.get(key, (0, 0))
         examples = max(spec.eval_examples, spec.generate_examples)
         needed[key] = max(train, spec.train_examples), max(test, examples)
@@ -113,9 +113,10 @@ def check_data(specs: Iterable) -> None:
     # Imported here: numpy takes a moment, and a study of recorded rows has no texts.
     from private_lora.data.load import validate_data
 
-    for (name, options), counts in needed.items():
+    for (name, options, held_out), counts in needed.items():
         # Generating thousands of problems only to count them would cost a second at every start of Snakemake.
-        _located("data_options", validate_data, name, json.loads(options), *(counts if name == "jsonl" else ()))
+        counted = (*counts, held_out) if name == "jsonl" else ()
+        _located("data_options", validate_data, name, json.loads(options), *counted)
 
 
 def recorded_directory(where: str, name: str | None) -> Path | None:

@@ -67,13 +67,20 @@ def train_step(run: Run) -> None:
     probing = time.perf_counter()
     probe_zero_rows(run, loss, parameters)
     start += time.perf_counter() - probing
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
+    norm = clip_gradients(parameters, spec.max_grad_norm)
     run.optimizer.step()
     run.scheduler.step()
     run.optimizer.zero_grad()
     run.train_tokens += int(arrays["attention_mask"].sum())
     seconds = time.perf_counter() - start - (run.session.timings.check_s - checked)
     record_step(run, value, norm, learning_rate, seconds, time.process_time() - cpu_start)
+
+
+def clip_gradients(parameters: list[torch.nn.Parameter], largest: float | None) -> float:
+    """The norm of all gradients together, before they are scaled to the largest that it may have; None: they are left alone."""
+    if largest is None:
+        return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    return float(torch.nn.utils.clip_grad_norm_(parameters, largest))
 
 
 def seed_dropout(spec: RunSpec, step: int) -> None:
