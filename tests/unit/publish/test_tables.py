@@ -9,6 +9,7 @@ from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
 from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
+from synthetic_overflow import overflow_rows
 from synthetic_results import (
     MET,
     block_rows,
@@ -37,7 +38,7 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    rows += knowledge_rows(steps=8)
+    rows += knowledge_rows(steps=8) + overflow_rows()
     loopback = network_rows() + through_workers(steps=8)
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
     others |= {"estimate": estimate_rows(), "worker_view": view_rows()}

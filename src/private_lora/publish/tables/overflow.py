@@ -104,12 +104,15 @@ def shape_bits(inputs: float, activation_bits: float, weight_bits: float) -> flo
 
 @once
 def overflow(data: Data) -> pd.DataFrame:
-    """For each run: share of outputs that wrapped around, and losses beside the exact integers'; then the published one."""
+    """For each run: share of outputs that wrapped around, and losses beside the exact integers'; then the published one.
+
+    Empty without runs: the published loss alone is in `published_comparison`.
+    """
     layers, runs = overflow_layers(data), _runs(data)
     lines = [_line(runs, run, layers[layers["run_ids"] == run["run_id"]]) for _, run in runs.iterrows()]
     ours = in_order(pd.DataFrame(lines).reindex(columns=COLUMNS), ORDER)
     published = pd.DataFrame([_published_line(row) for _, row in published_batch(data).iterrows()])
-    table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(columns=COLUMNS)
+    table = pd.concat([ours, published]).reindex(columns=COLUMNS) if len(ours) and len(published) else ours
     table.attrs["notes"] = [
         MEANING,
         "initial: before the first step, of the model as it was pretrained. over integer: over the loss of the exact integer "
