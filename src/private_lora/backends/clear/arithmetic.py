@@ -30,6 +30,15 @@ def onednn_product(x: torch.Tensor, transposed: torch.Tensor) -> torch.Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, transposed, None, "none", [], "")
 
 
+def by_columns(weight: torch.Tensor) -> torch.Tensor:
+    """The same weight (K x D) with each column in one piece, as torch's own linear layers have it.
+
+    Without units for bf16, on processors with AVX2 alone, torch multiplies such a weight in bf16 ten times faster than one in
+    the order of its rows.
+    """
+    return weight.T.contiguous().T
+
+
 def choose_kernel(weight: np.ndarray, activation_bits: int) -> str:
     """`int8`, `int8 digits`, `float32`, `float64` or `int64`: the fastest that is exact for every input of these bits."""
     bound, most_bits = accumulator_bound(weight, activation_bits), max(activation_bits, integer_bits(weight))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from private_lora.backends.clear.arithmetic import onednn_product
+from private_lora.backends.clear.arithmetic import by_columns, onednn_product
 from private_lora.backends.contract import ClearBackend, ClearMessage, Client, Plan, Server, accumulator_bound
 from private_lora.core.errors import UserError
 
@@ -80,11 +80,13 @@ class FloatClient(Client):
 
 
 class FloatServer(Server):
-    """One weight, K x D, in its type."""
+    """One weight, K x D, in its type; bf16 in the order of its columns."""
 
     def __init__(self, plan: Plan, weight: np.ndarray, dtype: torch.dtype):
         super().__init__(plan)
         self._weight = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32)).to(dtype)
+        if dtype == torch.bfloat16:
+            self._weight = by_columns(self._weight)
 
     def matmul(self, message: ClearMessage) -> ClearMessage:
         self.counters.products += 1
