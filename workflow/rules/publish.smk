@@ -4,7 +4,8 @@ REFERENCE = "resources/reference"
 NEEDED = ("paper_values.csv", "fhe_vs_clear_steps.csv", "convergence_curves.csv", "literature.csv")
 # Template, style and script of the report, beside its code.
 PAGE = relative([PACKAGE / "publish" / "report" / f"page.{suffix}" for suffix in ("html.jinja", "css", "js")])
-MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves", "published_literature", "costs")]
+MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "costs", "commits")]
+MADE += [f"{DATA}/published_{name}.csv" for name in ("values", "curves", "literature")]
 MADE += [f"{DATA}/beside/{kind}.csv" for kind in KINDS if beside(kind)]
 
 

@@ -65,10 +65,15 @@ def _run(rows: pd.DataFrame) -> dict:
     return line | {"inputs": JOINT if line["share_inputs"] == 1 else APART}
 
 
-def warm_median(times) -> float:
-    """Median of a run's step times (s) but for the first, where enough others are left; NaN without any."""
+def warm(times) -> list[float]:
+    """A run's step times (s) but for the first, where enough others are left."""
     times = list(times)
-    kept = times[1:] if len(times) > FEWEST_WARM_STEPS else times
+    return times[1:] if len(times) > FEWEST_WARM_STEPS else times
+
+
+def warm_median(times) -> float:
+    """Median of `warm`; NaN without any."""
+    kept = warm(times)
     return float(np.median(kept)) if kept else np.nan
 
 

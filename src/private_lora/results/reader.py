@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.core.errors import UserError
+from private_lora.results.commits import Commit, read_commits
 from private_lora.results.disturbance import disturbed_runs
 from private_lora.results.labels import name_pairs
 from private_lora.results.runs import summarise_runs
@@ -126,6 +127,11 @@ class Data:
     def literature(self) -> pd.DataFrame:
         """Figures of other systems, one per row, with source and certainty."""
         return self._read("published_literature.csv", LITERATURE_COLUMNS)
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The commit of each run behind these rows, where its sidecar was at hand."""
+        return read_commits(self.root)
 
     @cached_property
     def disturbed(self) -> dict[str, str]:

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from private_lora.core.errors import UserError
 from private_lora.core.paths import ROOT
+from private_lora.results.records import FILES as RECORDED_FILES
+from private_lora.results.records import check_committed
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.specs.sentences import complaint
-from private_lora.specs.stages import MEASUREMENTS
 from private_lora.study.grid import (
     Study,
     expand_blocks,
@@ -31,7 +32,6 @@ from private_lora.study.grid import (
 from private_lora.study.sections import StudyConfig
 
 DEFAULTS = ROOT / "config" / "config.yaml"
-RECORDED_FILES = ("convergence.csv", *(f"{kind}.csv" for kind in MEASUREMENTS))
 
 
 def load_study(paths: Iterable[str | Path]) -> Study:
@@ -119,12 +119,13 @@ def check_data(specs: Iterable) -> None:
 
 
 def recorded_directory(where: str, name: str | None) -> Path | None:
-    """The directory of recorded rows; raises UserError when it holds none."""
+    """The directory of recorded rows; raises UserError when it holds none, or runs whose code is in no commit."""
     if name is None:
         return None
     directory = Path(name)
     if not any((directory / file).is_file() for file in RECORDED_FILES):
         raise UserError(f"config: {where}: no {' or '.join(RECORDED_FILES)} in {directory}: check the path")
+    _located(where, check_committed, directory)
     return directory
 
 

@@ -213,7 +213,7 @@ class Shape(Model):
 class LayerGroup(Model):
     """Backends x shapes."""
 
-    backends: _list_of(str)
+    backends: Backends
     shapes: _list_of(Shape)
     device: str = _optional()
     bits: BitWidth = _optional()
