@@ -88,6 +88,9 @@ STUDIES = {
 # Settings of fine-tuning that b24a8b2 had not, and what they are in its runs.
 NEW_TRAINING = {"rehearsed_rows": 0, "general_examples": 0, "pad": "configured"}
 
+TIMED = ("layer", "block", "loopback", "full_size")
+MORE_OFTEN = ("repeats", "steps", "train_examples")
+
 
 def present_config(old: dict) -> dict:
     """A merged configuration of b24a8b2 as the present tree reads it."""
@@ -144,8 +147,13 @@ def present_plan(plan: Plan) -> str:
 
 
 def known_fields(fields: dict, old: dict) -> dict:
-    """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones."""
+    """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones.
+
+    A time may be measured more often than it was.
+    """
     fields = {name: value for name, value in fields.items() if NEW_TRAINING.get(name) != value or name in old}
+    if fields.get("stage") in TIMED:
+        fields |= {name: old[name] for name in MORE_OFTEN if name in fields and fields[name] > old[name]}
     if "run" in fields:  # of a measurement through workers
         fields["run"] = known_fields(fields["run"], old["run"])
     if "backends" not in fields:

@@ -9,11 +9,13 @@ from private_lora.publish.tables.loopback import LINK, TIMES, link_name
 from private_lora.results.labels import CALLS_NOTE, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics
+from private_lora.results.schema import options_text
 
-# Times are compared with those of a backend that encrypts nothing, in the same arrangement; none multiplies in bf16.
-RATIOS = {"token_time_over_float32": "float", "token_time_over_integer": "integer", "token_time_over_bf16": "bf16"}
+# Times are compared with those of backends, with their options, that encrypt nothing, in the same arrangement.
+CLEAR = {"float32": ("float", {}), "integer": ("integer", {}), "bf16": ("float", {"dtype": "bfloat16"})}
+RATIOS = {f"token_time_over_{name}": how for name, how in CLEAR.items()}
 # The same of whole texts: in these, what was made for many tokens at once counts.
-TEXT_RATIOS = {"text_time_over_float32": "float", "text_time_over_integer": "integer", "text_time_over_bf16": "bf16"}
+TEXT_RATIOS = {f"text_time_over_{name}": how for name, how in CLEAR.items()}
 COUNTS = {"remote_matmuls": "remote_calls_per_token", "round_trips": "round_trips_per_token"}
 MEGABYTES = {
     "upload_ciphertext_bytes": "upload_MB_per_token",
@@ -82,8 +84,9 @@ def generation(data: Data) -> pd.DataFrame:
         "upload and download of ciphertext, sent and received of all messages. setup: reading, "
         "quantizing and preparing the model, "
         "handshakes included. " + CALLS_NOTE,
-        "over float32, over integer: beside the same text in the same arrangement; where there is none, in process. bf16 not "
-        "measured. tokens equal to integer: of the first text, up to the first other one.",
+        "over float32, integer, bf16: beside the same text in the same arrangement; where there is none, in process; integer "
+        "multiplies the same integers (int8 at 8 bits); empty where it was not measured.",
+        "tokens equal to integer: of the first text, up to the first other one.",
     ]
     return table
 
@@ -118,9 +121,9 @@ def _run(rows: pd.DataFrame) -> dict:
 
 def _beside(run: pd.Series, runs: pd.DataFrame) -> dict:
     """Ratios of medians, and how many tokens are those of exact integers of the same bits."""
-    others = {ratio: _other(run, runs, backend) for ratio, backend in RATIOS.items()}
+    others = {ratio: _other(run, runs, *how) for ratio, how in RATIOS.items()}
     line = {ratio: _over(run, other, "token_time_s_median") for ratio, other in others.items()}
-    line |= {ratio: _over(run, _other(run, runs, backend), "text_s") for ratio, backend in TEXT_RATIOS.items()}
+    line |= {ratio: _over(run, _other(run, runs, *how), "text_s") for ratio, how in TEXT_RATIOS.items()}
     twin = others["token_time_over_integer"]
     if twin is not None and twin["bits"] == run["bits"]:
         pairs = zip(run["token_ids"], twin["token_ids"], strict=True)
@@ -132,10 +135,13 @@ def _over(run: pd.Series, other: pd.Series | None, time: str) -> float:
     return np.nan if other is None else run[time] / other[time]
 
 
-def _other(run: pd.Series, runs: pd.DataFrame, backend: str) -> pd.Series | None:
-    """The same text by another backend, in the same arrangement if there is one, else in process."""
-    found = runs[(runs["backend"] == backend) & (runs[SAME] == run[SAME]).all(axis=1)]
-    for same in (found["arrangement"] == run["arrangement"], found["link"] == "in process"):
+def _other(run: pd.Series, runs: pd.DataFrame, backend: str, options: dict) -> pd.Series | None:
+    """The same text by another backend with these options, in the same arrangement if there is one, else in process."""
+    found = runs[(runs["backend"] == backend) & (runs["options"].fillna("") == options_text(options))]
+    found = found[(found[SAME] == run[SAME]).all(axis=1)]
+    # The name of an arrangement stands behind that of the backend's variant, where it has one.
+    here = found["arrangement"].map(lambda name: name.endswith(run["arrangement"]))
+    for same in (here, found["link"] == "in process"):
         if same.any():
             return found[same].iloc[0]
     return None
