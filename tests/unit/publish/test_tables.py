@@ -162,6 +162,20 @@ def test_latency_ratio_is_over_the_plaintext_product_of_the_same_shape(tmp_path)
     assert total["value_median"] == pytest.approx(line["value_median"] + 2 * (5e-4 + 3.5e-4) * 1.1)
 
 
+def test_latency_in_bf16_is_no_float32_and_one_of_another_machine_is_no_twin(tmp_path):
+    rows = layer_rows(("2x256x512",))
+    plain = [row for row in rows if row["backend"] == "float"]
+    half = [r | {"options": '{"dtype":"bfloat16"}', "run_id": f"half-{r['run_id']}"} for r in plain]
+    half = [r | {"value": r["value"] / 2} if r["metric"].endswith("time_s") else r for r in half]
+    made = table(tmp_path, "layer", layer=half + rows)
+    glwe = made[(made["backend"] == "glwe") & (made["metric"] == "matmul_time_s")].iloc[0]
+    assert glwe["median_over_bf16"] == pytest.approx(2 * glwe["median_over_plaintext_float"])
+    elsewhere = table(tmp_path, "layer", layer=[r | {"machine": "there"} for r in half] + rows)
+    assert elsewhere["median_over_bf16"].dropna().empty or set(elsewhere["backend"][elsewhere["median_over_bf16"].notna()]) == {
+        "float"
+    }
+
+
 def test_latency_without_a_float_twin_has_no_ratio(tmp_path):
     rows = [r for r in layer_rows(("2x256x512",)) if r["backend"] == "glwe"]
     assert table(tmp_path, "layer", layer=rows)["median_over_plaintext_float"].isna().all()

@@ -17,10 +17,16 @@ from private_lora.publish.docs.prose import has_number
 from private_lora.publish.docs.sources import Sources
 from private_lora.publish.docs.tables import Row, Tables, only, read_rows, select
 from private_lora.publish.gpu import TABLES, said_of
+from private_lora.publish.tables.disturbed import OF_TIMES
 
 IMAGES = Path("docs/images")
 REFERENCE = RESOURCES / "reference"
 DEFAULT_CONFIG = "config/config.yaml"
+
+
+def _is_disturbed(row: Row, column: str) -> bool:
+    """Whether a cell is a time, or made of one, that other programs made too long."""
+    return bool(row.values.get("disturbed")) and column != "disturbed" and OF_TIMES.search(column) is not None
 
 
 class Macros:
@@ -66,11 +72,16 @@ class Macros:
         row = table if isinstance(table, Row) else only(self.rows(table, **where), f"table {table}", where)
         if row[column] is None:
             raise UserError(f"table {row.table}, row {row.number}: {column} is empty")
+        if _is_disturbed(row, column):
+            raise UserError(f"table {row.table}, row {row.number}: {column} was disturbed, and is not to be quoted")
         self.cells[row, column] = None
         return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
 
     def table(self, table: str, columns: Mapping[str, str | tuple], **where) -> Sourced:
-        """Rows that agree as a Markdown table. columns: by heading, a column's name, or that and how it is shown."""
+        """Rows that agree as a Markdown table. columns: by heading, a column's name, or that and how it is shown.
+
+        A time that was disturbed is not shown.
+        """
         self._no_numbers(*columns)
         rows = self.rows(table, **where)
         lines = [list(columns), ["---"] * len(columns)]
@@ -79,6 +90,8 @@ class Macros:
 
     def _cell_or_nothing(self, row: Row, column: str | tuple) -> str:
         name, *how = [column] if isinstance(column, str) else column
+        if _is_disturbed(row, name):
+            return "disturbed"
         return self.cell(row, name, *how) if row[name] is not None else ""
 
     def chosen(self, value: int | float, show: str = "") -> Sourced:

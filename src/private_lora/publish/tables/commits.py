@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import pandas as pd
 
+from private_lora.publish.tables.disturbed import OF_TIMES
 from private_lora.results.commits import Commit
 
-# Columns of times, and of ratios of them; a table of quantities names their units instead.
-OF_TIMES = re.compile(r"(^|_)(time|s|ms)(_|$)|(server|client)_over_")
 ONE = "Commit behind the lines of a machine"
 MANY = "Lines of one machine are of more than one commit, so that a difference between them may be one of code"
 
@@ -35,6 +33,7 @@ def with_commits(table: pd.DataFrame, commits: Iterable[Commit]) -> pd.DataFrame
 
 
 def _has_times(table: pd.DataFrame) -> bool:
+    # A table of quantities names their units instead.
     named = any(OF_TIMES.search(column) for column in table.columns) or "s" in set(table.get("unit", ()))
     return named and {"run_ids", "basis"} <= set(table.columns)
 
