@@ -21,12 +21,15 @@ from private_lora.publish.tables.disturbed import OF_TIMES
 
 IMAGES = Path("docs/images")
 REFERENCE = RESOURCES / "reference"
+# Columns of what a line with a unit is of.
+OF_QUANTITY = ("measured", "error_percent", "value_median")
 DEFAULT_CONFIG = "config/config.yaml"
 
 
 def _is_disturbed(row: Row, column: str) -> bool:
     """Whether a cell is a time, or made of one, that other programs made too long."""
-    return bool(row.values.get("disturbed")) and column != "disturbed" and OF_TIMES.search(column) is not None
+    of_time = OF_TIMES.search(column) or (row.values.get("unit") == "s" and column in OF_QUANTITY)
+    return bool(row.values.get("disturbed")) and bool(of_time)
 
 
 class Macros:
