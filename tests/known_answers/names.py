@@ -102,6 +102,9 @@ NEW_TRAINING = {
 TIMED = ("layer", "block", "loopback", "full_size")
 MORE_OFTEN = ("repeats", "steps", "train_examples")
 
+TIMED = ("layer", "block", "loopback", "full_size")
+MORE_OFTEN = ("repeats", "steps", "train_examples")
+
 
 def present_config(old: dict) -> dict:
     """A merged configuration of b24a8b2 as the present tree reads it."""

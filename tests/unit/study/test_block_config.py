@@ -60,7 +60,7 @@ def test_default_study_measures_the_small_model_whose_whole_steps_it_measures():
     steps = [run for run in study.runs.values() if run.stage == "full_size" and run.model == mini.model]
     assert {run.batch_size * run.sequence_length for run in steps} == {mini.tokens}
     assert {run.share_inputs for run in steps} == {mini.share_inputs}
-    assert [b["name"] for b in mini.backends] == ["plaintext_float32", "plaintext_int8", "packed"]
+    assert [b["name"] for b in mini.backends] == ["plaintext_float32", "plaintext_bf16", "plaintext_int8", "packed"]
 
 
 def test_gpu_study_measures_every_product_on_the_gpu_and_nothing_else():
