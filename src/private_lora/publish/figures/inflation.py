@@ -14,6 +14,7 @@ from private_lora.publish.figures.style import (
     Points,
     digits,
     legend_below,
+    log_y,
     no_data,
     panels,
     say,
@@ -23,7 +24,7 @@ from private_lora.publish.tables.inflation import inflation_prediction as table_
 from private_lora.publish.tables.inflation import inflation_steps
 from private_lora.results.labels import in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.results.runs import rows_of, run_metric, series_of
+from private_lora.results.runs import OK, rows_of, run_metric, series_of
 
 WITHIN = 0.2
 SMOOTHED = 10
@@ -79,6 +80,7 @@ def inflation_by_optimizer(data: Data) -> tuple[Figure, pd.DataFrame]:
         ax.set_xlabel("training step")
         for _, run in in_order(runs[runs["sgd"] == is_sgd], ["backend", "constant_rows"]).iterrows():
             _loss(data, run, ax, points, name)
+    log_y(axes[0][0])
     axes[0][0].set_ylabel(f"training loss, mean of {SMOOTHED} steps (nats)")
     say(figure, _finding(points.frame()))
     legend_below(figure, list(axes[0]), columns=3)
@@ -97,9 +99,9 @@ def _compared(data: Data) -> pd.DataFrame:
 
 
 def _loss(data: Data, run: pd.Series, ax: Axes, points: Points, panel: str) -> None:
-    losses = series_of(rows_of(data.convergence, run), "train", "loss").rolling(SMOOTHED).mean().dropna()
+    losses = series_of(rows_of(data.convergence, run), "train", "loss").rolling(SMOOTHED, min_periods=1).mean()
     name, line = ROWS[run["constant_rows"] if run["backend"] != "float" else ""]
-    name = f"{name} ({run['basis']})"
+    name = f"{name}{'' if run['status'] == OK else ', ' + run['status']} ({run['basis']})"
     style = FLOAT_LINE if run["backend"] == "float" else {"color": BACKEND_COLOURS[run["backend"]], "linestyle": line}
     ax.plot(losses.index, losses, label=name, **style)
     points.add(panel, name, losses.index, losses.to_numpy(), run["basis"], run_ids=run["run_id"])

@@ -168,8 +168,8 @@ def gradient_inflation(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "grad norm: before clipping; its median over the steps, over that of the float run of the same seed.",
         "constant rows: `reference` gives a constant row the scale 1, as the reference implementation does; "
-        "`exact` keeps it what it was. zero gradient rows: share of backward rows that are exactly zero; with `reference` fewer "
-        "are, as noise that entered one layer is no zero in the next.",
+        "`exact` keeps it what it was. zero gradient rows: share of backward rows that are zero; with `reference` fewer, "
+        "as noise that entered one layer is no zero in the next.",
         "Not comparable with the published 8 to 27 times, but in runs with padding counted: the ratio depends on the share of "
         "zero rows and on how small the clear gradient is (table `inflation_prediction`).",
     ]

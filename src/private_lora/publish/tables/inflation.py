@@ -72,9 +72,8 @@ def shown_apart(data: Data, runs: pd.DataFrame) -> pd.Series:
     """Which runs are of predicted settings, or count padding as the published ones do: they have figures of their own."""
     counted = [run_metric(rows_of(data.convergence, run), "count_padding") == 1 for _, run in runs.iterrows()]
     predicted = set(inflation_steps(data)[["model", "variant"]].itertuples(index=False, name=None))
-    return pd.Series(counted, index=runs.index, dtype=bool) | [
-        pair in predicted for pair in zip(runs["model"], runs["variant"], strict=True)
-    ]
+    pairs = zip(runs["model"], runs["variant"], strict=True)
+    return pd.Series([a or b in predicted for a, b in zip(counted, pairs, strict=True)], index=runs.index, dtype=bool)
 
 
 def inflation_prediction(data: Data) -> pd.DataFrame:
@@ -95,14 +94,14 @@ def inflation_prediction(data: Data) -> pd.DataFrame:
     published = _published(data)
     table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(columns=COLUMNS)
     table.attrs["notes"] = [
-        "predicted = sqrt(1 + noisy rows * (noise std * weight scale)^2 * gain / clear grad norm^2), noisy rows = noisy row share "
-        "* rows, for each step; medians over steps and seeds. error: of the predicted median over the measured one. From the "
-        "noisy run comes the standard deviation of the scheme's noise and nothing else.",
+        "predicted = sqrt(1 + noisy rows * (noise std * weight scale)^2 * gain / clear grad norm^2), noisy rows = noisy row "
+        "share * rows, for each step; medians over steps and seeds. error: of the predicted median over the measured one. From "
+        "the noisy run comes the standard deviation of the scheme's noise and nothing else.",
         "noisy rows: rows of a gradient that are exactly zero where noise first meets them; what it has entered is zero no "
         "longer. gain: squared norm that noise of size 1 in such a row adds to the adapter's gradient, measured on the clear "
         "integer run with random signs, with its standard error. Other columns: means.",
-        "published: Llama-3.2-1B, whose weights were not at hand: its share of zero rows, scale and gain are not known here, so "
-        "nothing is predicted for it.",
+        "published: Llama-3.2-1B, whose weights were not at hand: its share of zero rows, scale and gain are not known here, "
+        "so nothing is predicted for it.",
     ]
     return table.reset_index(drop=True)
 
