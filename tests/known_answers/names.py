@@ -89,6 +89,8 @@ STUDIES = {
 WEIGHT_QUANTIZERS = [name for name in WEIGHT_QUANTIZERS if name != "symmetric_per_tensor"]
 # Settings of fine-tuning that b24a8b2 had not, and what they are in its runs.
 NEW_TRAINING = {
+    "optimizer": "adamw",
+    "zero_row_probes": 0,
     "rehearsed_rows": 0,
     "general_examples": 0,
     "pad": "configured",
