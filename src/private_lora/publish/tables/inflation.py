@@ -103,7 +103,7 @@ def inflation_prediction(data: Data) -> pd.DataFrame:
         "published: Llama-3.2-1B, whose weights were not at hand: its share of zero rows, scale and gain are not known here, "
         "so nothing is predicted for it.",
     ]
-    return table.reset_index(drop=True)
+    return table.reset_index(drop=True).fillna({"run_ids": ""})
 
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:
