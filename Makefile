@@ -8,7 +8,7 @@
 #   make docs       numbers of README and docs from the recorded results, and the site results/site
 #   make certs      certificates for a data owner and workers, under certificates/
 #   make lock       requirements.lock from what is installed
-#   make record MACHINE=name    keep this study's records under results/recorded/name
+#   make record MACHINE=name    keep this study's records under results/recorded/name; refused if uncommitted code made them
 
 CONFIG ?= config/config.yaml
 CORES ?= all
@@ -87,8 +87,4 @@ lock: install
 
 record: install
 	@test -n "$(MACHINE)" || { echo "Error: give the records a name: make record MACHINE=2-core-xeon" >&2; exit 1; }
-	mkdir -p results/recorded/$(MACHINE)
-	cp $(foreach kind,convergence loopback generation estimate layer block worker_view,$(RESULTS)/data/$(kind).csv) results/recorded/$(MACHINE)/
-	for sidecar in $(wildcard $(foreach kind,runs loopback generation estimate layer block worker_view,$(RESULTS)/$(kind)/*/sidecar.json)); do \
-		$(BIN)/python -m json.tool --compact $$sidecar; \
-	done > results/recorded/$(MACHINE)/sidecars.jsonl
+	$(BIN)/python -m private_lora record --results $(RESULTS) --out results/recorded/$(MACHINE)

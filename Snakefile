@@ -35,6 +35,11 @@ rule sweep:
         RECORDS["sweep"],
 
 
+rule overflow:
+    input:
+        RECORDS["overflow"],
+
+
 rule codebase:
     input:
         RECORDS["codebase"],

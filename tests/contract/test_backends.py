@@ -1,6 +1,7 @@
 """The contract of every matmul backend in the registry: a new one is tested here without a new test."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.backends import load
-from private_lora.backends.contract import is_ciphertext
+from private_lora.backends.contract import is_ciphertext, lowest_bits
 from private_lora.core.errors import UserError
 from private_lora.specs.backends import BACKENDS
 
@@ -225,6 +226,36 @@ def test_simulated_wrap_around_is_that_of_27_signed_bits():
 
     edge = 2**26
     np.testing.assert_array_equal(wrap(np.array([0, edge - 1, edge, -edge, -edge - 1])), [0, edge - 1, -edge, -edge, edge - 1])
+
+
+@pytest.mark.parametrize("option", ["wrap", "wrap_unsigned"])
+@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(2, 16))
+@settings(max_examples=40)
+def test_simulated_sums_wrap_around_where_the_plan_says_that_they_could(option, seed, bits):
+    x, weight = integers(seed, (5, 90), bits), integers(seed + 1, (90, 11), bits)
+    x[0], x[1] = 2 ** (bits - 1) - 1, -(2 ** (bits - 1))
+    backend = load("glwe_simulated", noise_std=0, overflow=option)
+    plan = backend.plan(weight, bits)
+    y = backend.server(plan, weight).matmul(backend.client(plan).encrypt(x)).values
+    shift = 2 ** (bits - 1) if option == "wrap_unsigned" else 0
+    sums = (x + shift) @ weight
+    assert np.abs(sums).max().item().bit_length() < plan.parameters["accumulator_bits"]
+    np.testing.assert_array_equal((y - x @ weight) % 2**27, 0)
+    wraps = (sums < -(2**26)) | (sums >= 2**26)
+    np.testing.assert_array_equal(y != x @ weight, wraps)
+    assert plan.parameters["accumulator_bits"] > 27 or not wraps.any()
+
+
+def test_the_extension_wraps_around_as_the_simulation_does():
+    weight, x = integers(0, (300, 4), 14), integers(1, (2, 300), 14)
+    backend = load("glwe")
+    # A plan that the backend refuses, by hand.
+    plan = replace(backend.plan(np.ones_like(weight), 8), activation_bits=14, weight_bits=14)
+    client, server = backend.client(plan, shared_keys("glwe", backend, plan)), backend.server(plan, weight)
+    y = client.decrypt(server.matmul(client.encrypt(x)))
+    assert (np.abs(x @ weight) > 2**26).any()
+    assert np.abs(lowest_bits(y - lowest_bits(x @ weight, 27), 27)).max() <= 8 * plan.noise_std
+    assert np.abs(y).max() < 2**26 + 8 * plan.noise_std
 
 
 def test_simulated_noise_has_the_stated_deviation():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from private_lora.core.paths import ROOT
 from private_lora.costs import write_costs
-from private_lora.results.prepare import collect_published
+from private_lora.results.prepare import collect_literature, collect_published
 from private_lora.results.recorder import collect
 from private_lora.specs.costs import CostSpec
 from private_lora.study.config import DEFAULTS, RECORDED_FILES, read_yaml
@@ -26,5 +26,6 @@ def collect_recorded(data: Path, own: str = "2-core-xeon", beside: tuple[str, ..
                 collect(files, directory / name)
     reference = ROOT / "resources" / "reference"
     collect_published(reference, data / "published_values.csv", data / "published_curves.csv")
+    collect_literature(reference, data / "published_literature.csv")
     write_costs(CostSpec.from_dict(config["costs"]), data, data / "costs.csv")
     return data

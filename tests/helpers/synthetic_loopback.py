@@ -39,8 +39,21 @@ def network_run(arrangement: str, losses=LOSSES, evaluations=EVALUATIONS, column
         rows.append(row | {"phase": "eval", "step": step, "metric": "loss", "value": value})
     for step, value in enumerate(losses, 1):
         train = {"loss": value, "step_time_s": 0.5 if local else 1.0 + 0.5 * step}
+        train["step_cpu_time_s"] = 1.6 * train["step_time_s"] if local else 0.25 * train["step_time_s"]
         rows += [row | {"phase": "train", "step": step, "metric": name, "value": number} for name, number in train.items()]
     return rows
+
+
+def alone_rows() -> list[dict]:
+    """Made-up runs of one step by the client alone, in each type of weights, and `packed` through a worker."""
+    rows = []
+    for dtype, peak in (("", 8e8), ("bfloat16", 7e8), ("int8", 6.5e8), ("int4", 6e8)):
+        options = {"options": f'{{"dtype":"{dtype}"}}' if dtype else ""}
+        name = f"{dtype} in process".strip()
+        rows += network_run(name, LOSSES * 2, (), {"backend": "float"} | options, peak_memory_bytes=peak)
+    rows += network_run("in process", LOSSES * 2, (), {"backend": "integer"}, peak_memory_bytes=9e8)
+    link = LINK | {"workers": 1, "peak_memory_bytes": 5e8}
+    return rows + network_run("1 worker over 1 Gbit/s", LOSSES * 2, (), **link)
 
 
 def network_rows() -> list[dict]:

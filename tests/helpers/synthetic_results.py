@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.costs.predict import write_costs
-from private_lora.results.prepare import collect_published
+from private_lora.results.prepare import collect_literature, collect_published
 from private_lora.results.schema import COLUMNS, SCHEMA_VERSION
 from private_lora.specs.costs import CostSpec
 from private_lora.study.config import DEFAULTS, read_yaml
@@ -332,6 +332,7 @@ def write_results(
     write_costs(CostSpec.from_dict(read_yaml(DEFAULTS)["costs"]), data, data / "costs.csv")
     if published:
         collect_published(REFERENCE, data / "published_values.csv", data / "published_curves.csv")
+        collect_literature(REFERENCE, data / "published_literature.csv")
     return data
 
 

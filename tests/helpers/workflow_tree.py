@@ -28,7 +28,8 @@ made = [Path(path) for path in arguments["--out"]]
 if command == "publish":
     out = made.pop()
     kinds = ("convergence", "loopback", "generation", "estimate", "layer", "block", "worker_view")
-    made = [out / "data" / f"{kind}.csv" for kind in (*kinds, "published_values", "published_curves", "costs")]
+    published = [f"published_{name}" for name in ("values", "curves", "literature")]
+    made = [out / "data" / f"{kind}.csv" for kind in (*kinds, *published, "costs", "commits")]
     made += [out / "data/beside" / f"{kind}.csv" for kind in kinds if arguments[f"--{kind}-beside"]]
     made += [out / "tables" / f"{name}.{end}" for name in arguments["--tables"] for end in ("csv", "md", "tex", "html")]
     made += [out / "figures" / f"{name}.{end}" for name in arguments["--figures"] for end in ("png", "pdf", "csv")]
@@ -64,6 +65,7 @@ STUDY = {
     "sweep": {"groups": [{"model": "nano", "backends": ["float", "integer"], "bits": [8]}]},
     "quantizers": [{"activations": "dynamic_per_token", "weights": "static_per_channel"}],
     "knowledge": {"groups": []},
+    "overflow": {"groups": []},
     "codebase": {"groups": []},
     "inflation": {"groups": []},
     "encrypted": {"groups": []},

@@ -85,8 +85,25 @@ STUDIES = {
 }
 
 
+# Quantizers that b24a8b2 had.
+WEIGHT_QUANTIZERS = [name for name in WEIGHT_QUANTIZERS if name != "symmetric_per_tensor"]
 # Settings of fine-tuning that b24a8b2 had not, and what they are in its runs.
-NEW_TRAINING = {"rehearsed_rows": 0, "general_examples": 0, "pad": "configured"}
+NEW_TRAINING = {
+    "rehearsed_rows": 0,
+    "general_examples": 0,
+    "pad": "configured",
+    "lora_targets": None,
+    "longer": "cut",
+    "held_out": "by_prompt",
+    "count_newline": False,
+    "calibration": "begin_token",
+}
+
+TIMED = ("layer", "block", "loopback", "full_size")
+MORE_OFTEN = ("repeats", "steps", "train_examples")
+
+TIMED = ("layer", "block", "loopback", "full_size")
+MORE_OFTEN = ("repeats", "steps", "train_examples")
 
 
 def present_config(old: dict) -> dict:
@@ -95,7 +112,13 @@ def present_config(old: dict) -> dict:
     present["memory_mb"] = {renamed.SECTIONS.get(key, key): value for key, value in old["memory_mb"].items()}
     names = {kind: [renamed.PUBLISHED.get(name, name) for name in listed] for kind, listed in old["publish"].items()}
     training = NEW_TRAINING | old["training"]
-    return present | {"publish": names, "training": training}
+    costs = present_costs(old["costs"]) | {"arrangements": [{"name": "1 worker", "shards": 1, "replicas": 1}]}
+    return present | {"publish": names, "training": training, "costs": costs}
+
+
+def present_costs(old: dict) -> dict:
+    """What is asked of the cost model without its workers, which split the outputs of products as none does."""
+    return {key: value for key, value in old.items() if key != "workers"}
 
 
 def present_specs(study) -> dict[str, dict]:
@@ -116,7 +139,7 @@ def spec_fields(spec) -> dict:
 
 def present_values(fields: dict) -> dict:
     """The fields of an old spec with the stages and run_ids that were renamed."""
-    values = dict(fields)
+    values = present_costs(fields) if "prices" in fields else dict(fields)
     if values.get("stage") in renamed.STAGES:
         run_id = renamed.run_id(values["run_id"], values["stage"])
         values |= {"stage": renamed.STAGES[values["stage"]], "run_id": run_id}
@@ -144,8 +167,14 @@ def present_plan(plan: Plan) -> str:
 
 
 def known_fields(fields: dict, old: dict) -> dict:
-    """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones."""
+    """Fields of a present spec without those that are new, and the backends that a block measures beside the old ones.
+
+    A time may be measured more often than it was.
+    """
     fields = {name: value for name, value in fields.items() if NEW_TRAINING.get(name) != value or name in old}
+    if fields.get("stage") in TIMED:
+        fields |= {name: old[name] for name in MORE_OFTEN if name in fields and fields[name] > old[name]}
+    fields.pop("arrangements", None)  # of workers that the cost model had not
     if "run" in fields:  # of a measurement through workers
         fields["run"] = known_fields(fields["run"], old["run"])
     if "backends" not in fields:

@@ -1,10 +1,13 @@
 # From records to tables and figures, by one command: it takes longer to start one than to draw a figure. Then the page that
 # shows them. Their code is an input, so editing a figure publishes again and runs nothing.
 REFERENCE = "resources/reference"
-NEEDED = ("paper_values.csv", "fhe_vs_clear_steps.csv", "convergence_curves.csv")
+NEEDED = ("paper_values.csv", "fhe_vs_clear_steps.csv", "convergence_curves.csv", "literature.csv")
 # Template, style and script of the report, beside its code.
 PAGE = relative([PACKAGE / "publish" / "report" / f"page.{suffix}" for suffix in ("html.jinja", "css", "js")])
-MADE = [f"{DATA}/{name}.csv" for name in (*KINDS, "published_values", "published_curves", "costs")]
+MADE = [
+    f"{DATA}/{name}.csv"
+    for name in (*KINDS, "published_values", "published_curves", "published_literature", "costs", "commits")
+]
 MADE += [f"{DATA}/beside/{kind}.csv" for kind in KINDS if beside(kind)]
 
 

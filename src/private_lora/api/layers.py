@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from private_lora.core.errors import UserError
-from private_lora.split.linear import PEFT_PREFIX, SplitLinear
+from private_lora.split.linear import PEFT_PREFIX, SplitLinear, linear_layers, replace_layer
 
 # Their values are float32 values, so quantizing them is what a worker does that reads the same file.
 EXACT_IN_FLOAT32 = (torch.float32, torch.bfloat16, torch.float16)
@@ -38,7 +37,7 @@ def layers_of(peft_model: nn.Module) -> Layers:
     _check_model(peft_model)
     head = peft_model.get_output_embeddings()
     remote, local = {}, []
-    for name, outer, layer in _linear_layers(peft_model.get_base_model()):
+    for name, outer, layer in linear_layers(peft_model.get_base_model()):
         if outer is head or layer.weight.requires_grad:
             local.append(name)
         else:
@@ -57,13 +56,9 @@ def exchange(peft_model: nn.Module, split: dict[str, SplitLinear]) -> None:
     base = peft_model.get_base_model()
     for name, layer in split.items():
         _without_weight(layer)
-        module = base.get_submodule(name)
+        module = replace_layer(base, name, layer)
         if isinstance(module, LoraLayer):
-            module.base_layer = layer
             module.merge = _refuse_merging
-        else:
-            parent, _, own_name = name.rpartition(".")
-            setattr(base.get_submodule(parent), own_name, layer)
 
 
 def _without_weight(layer: SplitLinear) -> None:
@@ -80,21 +75,6 @@ def _refuse_merging(*_, **__):
     raise UserError(
         "the adapter cannot be merged into weights that are elsewhere: save it, and load it on the base model with peft"
     )
-
-
-def _linear_layers(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, nn.Module]]:
-    """Name, what stands there (under LoRA: peft's layer) and the linear layer; not those that LoRA itself is made of."""
-    from peft.tuners.lora import LoraLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper
-    from transformers.pytorch_utils import Conv1D
-
-    for own_name, child in module.named_children():
-        name = f"{path}{own_name}"
-        layer = child.base_layer if isinstance(child, LoraLayer) else child
-        if isinstance(layer, (nn.Linear, Conv1D)):
-            yield name, child, layer
-        elif not isinstance(child, (LoraLayer, AuxiliaryTrainingWrapper)):
-            yield from _linear_layers(child, f"{name}.")
 
 
 def _check_model(peft_model: nn.Module) -> None:

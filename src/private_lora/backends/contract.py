@@ -142,6 +142,19 @@ def accumulator_bound(weight: np.ndarray, activation_bits: int) -> int:
     return int(column_norms.max()) * 2 ** (activation_bits - 1)
 
 
+def unsigned_accumulator_bound(weight: np.ndarray, activation_bits: int) -> int:
+    """Largest |x W| over all unsigned `activation_bits`-bit x: their largest value times a column's larger sum of one sign."""
+    columns = weight.astype(np.int64)
+    positive, negative = (np.maximum(part, 0).sum(axis=0) for part in (columns, -columns))
+    return int(np.maximum(positive, negative).max(initial=0)) * (2**activation_bits - 1)
+
+
+def lowest_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Integers reduced to so many signed bits: what is left of a sum that wrapped around."""
+    half = 2 ** (bits - 1)
+    return ((values + half) & (2 * half - 1)) - half
+
+
 def check_integer_weight(weight: np.ndarray) -> None:
     """Nothing if `weight` is a K x D integer matrix; raises ValueError otherwise."""
     if weight.ndim != 2 or 0 in weight.shape:

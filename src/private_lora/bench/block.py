@@ -1,5 +1,8 @@
 """Latency of all linear layers of a transformer block, every backend in one process, so that ratios are of one run.
 
+In every pass over a shape the backends take their turns in an order drawn anew, so that none always follows the same other one
+with its cache, its clock and its heat. Passes of the warm-up come first and are not timed.
+
 Rows and weights are normal random floats under the project's own quantizers: the parameters of an encrypted product follow from
 the norms of the weight's columns, and uniform integers would have larger ones than any trained weight. Products of the same
 (inputs, outputs) share a measurement, whatever layer and direction they belong to; the rows name each of them, so that sums
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +42,8 @@ QUANTIZERS = {"activation_quantizer": "dynamic_per_token", "weight_quantizer": "
 OPERANDS = (
     "Rows and weights: normal random floats, quantized dynamically per token and statically per channel. "
     "The plaintext products multiply the same integers as float32, float64, bf16 or int8; float32 may round its sums, and bf16 "
-    "rounds every answer to 8 significant bits. Products of one shape share a measurement."
+    "rounds every answer to 8 significant bits. int8 on a CPU without VNNI or AMX: in float32 or float64, exactly. Products of "
+    "one shape share a measurement."
 )
 CHECKED_AT_ONCE = 512  # rows
 
@@ -53,13 +58,16 @@ def block(spec: BlockSpec, out: Path) -> None:
     check_device(spec)
     recorder = Recorder(_columns(spec))
     tallies = [Tally(backend, _loaded(backend, spec.device)) for backend in spec.backends]
-    samples = itertools.count()
+    samples, orders = itertools.count(), {}
     for shape, products in spec.products().items():
         operands = Operands.draw(spec, *shape)
-        contenders = [_contender(spec, tally, operands) for tally in tallies]
+        contenders = [(tally, _contender(spec, tally, operands)) for tally in tallies]
+        orders["{}x{}".format(*shape)] = turns = []
         for index in range(spec.warmup + spec.repeats):
             watch = Stopwatch()
-            for tally, contender in zip(tallies, contenders, strict=True):
+            drawn = _in_random_order(contenders)
+            turns.append([tally.name for tally, _ in drawn])
+            for tally, contender in drawn:
                 times, y = contender()
                 if index == 0:
                     tally.check(y, operands)
@@ -73,8 +81,13 @@ def block(spec: BlockSpec, out: Path) -> None:
             log.info("%dx%dx%d: %s, %.1f s", spec.tokens, *shape, name, watch.lap())
     _record_run(recorder, spec, tallies)
     recorder.add_shares(started.cpu_shares())
-    _write_sidecar(spec, started, tallies, out)
+    _write_sidecar(spec, started, tallies, orders, out)
     recorder.write(out)
+
+
+def _in_random_order(contenders: list) -> list:
+    """The same in an order that the operating system's randomness decides, and no seed: it is in the sidecar."""
+    return random.SystemRandom().sample(contenders, len(contenders))
 
 
 def check_device(spec: BlockSpec) -> None:
@@ -237,8 +250,9 @@ def _record_run(recorder: Recorder, spec: BlockSpec, tallies: list[Tally]) -> No
     recorder.add("ceiling_copy_bytes_per_s", copy_ceiling(spec.device), "B/s", phase="run")
 
 
-def _write_sidecar(spec: BlockSpec, started: Start, tallies: list[Tally], out: Path) -> None:
-    content = {"spec": spec.to_dict(), "environment": started.environment(), "operands": OPERANDS}
+def _write_sidecar(spec: BlockSpec, started: Start, tallies: list[Tally], orders: dict, out: Path) -> None:
+    """orders: by `inputs x outputs` for each pass, warm-up first, the names of the backends in the order of their turns."""
+    content = {"spec": spec.to_dict(), "environment": started.environment(), "operands": OPERANDS, "order": orders}
     content |= {"torch_threads": torch.get_num_threads(), "numba_threads": numba.get_num_threads()}
     content |= {"parameters": {tally.name: tally.parameters for tally in tallies if tally.parameters}}
     content |= {"backends": {tally.name: tally.loaded.report() for tally in tallies if tally.loaded is not None}}

@@ -86,6 +86,8 @@ class LoopbackPlace(RemotePlace):
         """
         measured = super().metrics()
         measured["largest_worker_memory_bytes"] = max(peak_memory_bytes(pid) for pid in self._pids), "B"
+        for holders, products in sorted(self.holders().items()):
+            measured[f"products_held_by_{holders}"] = (products, "")
         if self._spec.rows_per_question:
             measured["rows_per_question"] = (self._spec.rows_per_question, "")
         if self._spec.is_shaped:

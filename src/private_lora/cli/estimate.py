@@ -9,6 +9,7 @@ from private_lora.cli.batch import TRAINING_IMPORTS, only_spec, run_all
 from private_lora.cli.estimate_run import make_estimate
 from private_lora.core import units
 from private_lora.core.errors import UserError
+from private_lora.costs.arrangement import Arrangement
 from private_lora.specs.estimate import ESTIMATED_BACKENDS, EstimateSpec
 from private_lora.specs.models import ARCHITECTURES, BUILT_IN_MODELS
 from private_lora.specs.run import RunSpec
@@ -32,7 +33,9 @@ def add_estimate(parser) -> None:
         "--bandwidth", default="100Mbit", help="of the client's network, such as 100Mbit, 1Gbit, 12MB/s (100Mbit)"
     )
     parser.add_argument("--latency", default="40ms", help="there and back, such as 40ms (40ms)")
-    parser.add_argument("--workers", type=int, default=1, help="machines that share the outputs of every product (1)")
+    parser.add_argument("--shards", type=int, default=1, help="parts of the blocks, each at workers of its own (1)")
+    parser.add_argument("--replicas", type=int, default=1, help="workers with the same blocks, which share rows (1)")
+    parser.add_argument("--rows-per-question", type=int, help="rows of a question, which replicas need; default: all")
     parser.add_argument("--backend", nargs="+", choices=ESTIMATED_BACKENDS, default=["packed"], help="one or both (packed)")
     parser.add_argument("--bits", type=int, default=8, help="of activations, gradients and weights (8)")
     parser.add_argument("--lora-rank", type=int, default=8, help="of the adapter (8)")
@@ -61,9 +64,7 @@ def _estimate(args) -> int:
         "latency_s": units.duration(args.latency),
     }
     prices, run = prices_of(args), run_of_flags(args)
-    if args.workers < 1:
-        raise UserError(f"--workers must be at least 1, not {args.workers}")
-    found = make_estimate(run, args.backend, network, prices, args.workers)
+    found = make_estimate(run, args.backend, network, prices, arrangement_of_flags(args))
     text = json.dumps(found, indent=2)
     if args.json:
         from private_lora.core.files import atomic_path
@@ -76,6 +77,17 @@ def _estimate(args) -> int:
         text = text_of(found)
     print(text)
     return 0
+
+
+def arrangement_of_flags(args) -> Arrangement:
+    """The workers that are asked about; raises UserError on numbers that no arrangement has."""
+    for name in ("shards", "replicas", "rows_per_question"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if args.replicas > 1 and args.rows_per_question is None:
+        raise UserError("--replicas share a product only where it is cut into questions: give --rows-per-question too")
+    return Arrangement.of(args.shards, args.replicas, args.rows_per_question)
 
 
 def run_of_flags(args) -> RunSpec:

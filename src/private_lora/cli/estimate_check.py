@@ -11,6 +11,7 @@ from pathlib import Path
 from private_lora.cli.estimate_run import make_estimate
 from private_lora.core.errors import UserError
 from private_lora.core.files import make_directory, owners_alone
+from private_lora.costs.arrangement import Arrangement
 from private_lora.specs.estimate import EstimateSpec
 
 NO_PRICES = {"currency": "", "worker_per_hour": 0.0, "client_per_hour": 0.0, "traffic_per_gb": 0.0, "note": "none"}
@@ -35,7 +36,7 @@ def check_estimate(spec: EstimateSpec, out: Path) -> None:
     from private_lora.results.recorder import Recorder, write_rows
 
     started = Start()
-    found = make_estimate(spec.run, [spec.run.backend], None, NO_PRICES, 1)
+    found = make_estimate(spec.run, [spec.run.backend], None, NO_PRICES, Arrangement())
     run_out = out.parent / "run" / "records.csv"
     _run(spec, run_out)
     with open(run_out, newline="") as file:

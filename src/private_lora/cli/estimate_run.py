@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from private_lora.core.cpu_time import CpuMeter
+from private_lora.costs.arrangement import Arrangement
 from private_lora.specs.run import RunSpec
 
 
-def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict, workers: int) -> dict:
+def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict, how: Arrangement) -> dict:
     """The estimate of a run by each of some backends, after a calibration on this machine; plain data.
 
     The run's own options are those of its own backend. Raises UserError on a model of which nothing is known here.
@@ -24,7 +25,7 @@ def make_estimate(run: RunSpec, backends: list[str], network: dict, prices: dict
 
     options = {name: run.backend_options if name == run.backend else {} for name in backends}
     with local_model(run.model, run.revision) as model:
-        asked = Asked(run, model, workers, network, prices, physical_memory_bytes())
+        asked = Asked(run, model, how, network, prices, physical_memory_bytes())
         start, meter = time.perf_counter(), CpuMeter()
         loaded = {name: load(name, **options[name]) for name in backends}
         plans = {n: plan_model(model, backend, quantization_of(run), asked.tokens, run.seed) for n, backend in loaded.items()}

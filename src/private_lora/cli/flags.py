@@ -32,11 +32,11 @@ def _how(info: FieldInfo, required: bool) -> dict[str, Any]:
     kind = _plain(info.annotation)
     if kind is bool:
         return {"action": BooleanOptionalAction}
-    return {"type": json.loads if kind is dict else kind, "required": required}
+    return {"type": json.loads if kind in (dict, list) else kind, "required": required}
 
 
 def _plain(annotation) -> type:
-    """int, float, bool, str or dict, of whatever limits."""
+    """int, float, bool, str, dict or list, of whatever limits."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _plain(arguments[0])

@@ -41,6 +41,7 @@ def build_parser(command: str = "") -> argparse.ArgumentParser:
     _add_prepare(commands.add_parser("prepare", help="copy the published values into a study"))
     _add_collect(commands.add_parser("collect", help="join the records of several runs"))
     trace.add_trace(commands.add_parser("trace", help="what made a row of a table, or a run: command, commit, machine"))
+    trace.add_record(commands.add_parser("record", help="keep a study's records, unless uncommitted code made them"))
     trace.add_convert(commands.add_parser("convert", help="rewrite recorded files in the present schema"))
     publish.add_publish(commands.add_parser("publish", help="all tables and figures of a study from the records of its runs"))
     docs.add_docs(commands.add_parser("docs", help="pages whose numbers are cells of the published tables, and their site"))

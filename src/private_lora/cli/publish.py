@@ -52,7 +52,8 @@ def _publish(args) -> int:
 def _collect(args, data: Path) -> None:
     """The CSVs that tables and figures are made of."""
     from private_lora.costs.predict import write_costs
-    from private_lora.results.prepare import collect_published
+    from private_lora.results.commits import FILE, collect_commits
+    from private_lora.results.prepare import collect_literature, collect_published
     from private_lora.results.recorder import collect
     from private_lora.specs.costs import CostSpec
 
@@ -62,7 +63,10 @@ def _collect(args, data: Path) -> None:
         (data / "beside" / f"{kind}.csv").unlink(missing_ok=True)
         if beside:
             collect(beside, data / "beside" / f"{kind}.csv")
+    own, others = ([path for kind in KINDS for path in getattr(args, f"{kind}{suffix}")] for suffix in ("", "_beside"))
+    collect_commits(args.out, own, others, data / FILE)
     collect_published(args.reference, data / "published_values.csv", data / "published_curves.csv")
+    collect_literature(args.reference, data / "published_literature.csv")
     write_costs(CostSpec.from_json(args.costs), data, data / "costs.csv")
 
 

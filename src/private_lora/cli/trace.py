@@ -1,4 +1,4 @@
-"""Commands on records: `trace` goes from a number to what made it, `convert` rewrites recorded files in the present schema."""
+"""Commands on records: `trace` goes from a number to what made it, `record` keeps a study's, `convert` rewrites older ones."""
 
 from __future__ import annotations
 
@@ -46,6 +46,20 @@ def _print_run(run_id: str, results: Path, recorded: Path) -> bool:
         for name, text in describe(run_id, path, sidecar):
             print(f"  {name:12} {text}")
     return bool(found)
+
+
+def add_record(parser) -> None:
+    """Arguments of `record`."""
+    parser.add_argument("--results", type=Path, required=True, help="what a study made, with data/ and its runs")
+    parser.add_argument("--out", type=Path, required=True, help="directory to keep, such as results/recorded/2-core-xeon")
+    parser.set_defaults(handler=_record)
+
+
+def _record(args) -> int:
+    from private_lora.results.records import record
+
+    print(f"{args.out}: {record(args.results, args.out)} runs")
+    return 0
 
 
 def add_convert(parser) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import pandas as pd
 
 from private_lora.backends.packed.hints import MEMORY_SHARE
+from private_lora.costs.arrangement import Arrangement
 from private_lora.costs.inputs import Local, LocalWork, Scheme, Shapes, local_of, schemes_of
 from private_lora.costs.memory import Sizes
 from private_lora.costs.model import JOINT, SIZES, TIMES, predict
@@ -42,7 +43,7 @@ class Asked:
 
     run: RunSpec
     model: LocalModel
-    workers: int
+    how: Arrangement
     network: dict
     prices: dict
     machine_memory: float
@@ -88,7 +89,9 @@ def estimate(asked: Asked, plans: dict[str, ModelPlan], rows: list[dict], local:
         "weights": asdict(_Weights.of(asked)),
         "network": asked.network,
         "prices": asked.prices,
-        "workers": asked.workers,
+        "workers": asked.how.workers,
+        "shards": asked.how.shards,
+        "rows_per_question": asked.how.rows_per_question,
         "backends": backends,
         "plain": plain,
         "local_work": {"seconds_per_step": own.own_s, "basis": own.basis, "formula": own.formula},
@@ -155,9 +158,9 @@ def _of_backend(asked: Asked, name: str, plan: ModelPlan, frame: pd.DataFrame, w
     local = replace(own, quantize_s=quantize)
     work, columns = step_work(architecture, scheme, Shapes(table, said), tokens, JOINT, local)
     up, down = (sum(p.times * p.message_bytes[way] for p in plan.products) for way in (0, 1))
-    work = replace(work, upload_bytes=up, download_bytes=down)
+    work = work.with_bytes(up, down)
     hint_bytes, steps = sum(p.held * p.hint_bytes for p in plan.products), asked.run.steps
-    step = predict(work, asked.network, asked.workers, asked.prices)
+    step = predict(work, asked.network, asked.how, asked.prices)
     return {
         "backend": name,
         "parameters": _parameters(plan),
@@ -166,15 +169,15 @@ def _of_backend(asked: Asked, name: str, plan: ModelPlan, frame: pd.DataFrame, w
         "hint_bytes": hint_bytes,
         "hint_time_s": hint_s,
         "step": step,
-        "step_in_process": predict(work, None, 1, asked.prices),
+        "step_in_process": predict(work, None, None, asked.prices),
         "total_time_s": steps * step["step_time_s"] + hint_s,
         "total_bytes": steps * (step["upload_bytes"] + step["download_bytes"]),
         "total_money": steps * step["money_per_step"] + hint_s / 3600 * asked.prices["client_per_hour"],
-        "round_trips_per_step": work.round_trips,
+        "round_trips_per_step": step["round_trips"],
         "client_memory_bytes": (in_memory := sizes.client(plan.products, hint_bytes)),
         "client_memory_hints_on_disk_bytes": sizes.client(plan.products, 0),
         "hints_on_disk": max(in_memory, hint_bytes / MEMORY_SHARE) > asked.machine_memory,
-        "worker_memory_bytes": sizes.worker(plan.products, asked.workers),
+        "worker_memory_bytes": sizes.worker(plan.products, asked.how.shards),
         "memory_in_process_bytes": in_memory + sizes.worker(plan.products, 1) - sizes.libraries,
         "basis": "extrapolated" if columns["formula"] else "measured parts",
         "formula": columns["formula"],
@@ -258,9 +261,9 @@ def _plain(asked: Asked, frame: pd.DataFrame, wide: dict, own: Local, quantize_s
     lines = []
     for label, (kind, names) in PLAIN_TYPES.items():
         works = [_plain_work(asked, scheme, wide, own) for scheme in schemes_of(frame, list(names))]
-        work, name = min(works, key=lambda pair: pair[0].matmul_s)
+        work, name = min(works, key=lambda pair: pair[0].total("matmul_s"))
         work = replace(work, quantize_s=quantize_s if kind == "int8" else 0.0)
-        step = predict(work, None, 1, asked.prices)
+        step = predict(work, None, None, asked.prices)
         memory = sizes.plain(kind)
         lines.append(
             {

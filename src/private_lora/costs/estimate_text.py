@@ -38,7 +38,12 @@ def _network(network: dict | None) -> str:
 
 
 def _workers(e: dict) -> str:
-    return "1 worker, like this machine" if e["workers"] == 1 else f"{e['workers']} workers, each like this machine"
+    if e["workers"] == 1:
+        return "1 worker, like this machine"
+    shards, rows = e.get("shards", 1), e.get("rows_per_question")
+    parts = f"the blocks in {shards} parts, {e['workers'] // shards} workers each"
+    asked = f"questions of {rows} rows" if rows else "a product at one of them at a time"
+    return f"{e['workers']} workers, each like this machine: {parts}, {asked}"
 
 
 def _backend(b: dict, e: dict) -> Iterator[str]:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from private_lora.costs.fits import features, fit
 from private_lora.costs.model import APART, JOINT, SIZES, TIMES, Product
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import bits_label, ids_of
@@ -48,27 +49,36 @@ FEWEST_WARM_STEPS = 2
 
 def full_size_runs(convergence: pd.DataFrame) -> pd.DataFrame:
     """One line per run of the stage full_size and machine: setting, losses and seconds by step, and what it counted once."""
-    rows = convergence[convergence["stage"] == "full_size"]
-    lines = [_run(group) for _, group in rows.groupby(["run_id", "machine"], sort=False)]
-    return pd.DataFrame(lines, columns=RUN_COLUMNS)
+    return runs_of(convergence[convergence["stage"] == "full_size"])
 
 
-def _run(rows: pd.DataFrame) -> dict:
+def runs_of(rows: pd.DataFrame, metrics: tuple[str, ...] = ()) -> pd.DataFrame:
+    """One line per run and machine, as `full_size_runs`, with more `metrics` of what it counted once."""
+    lines = [_run(group, metrics) for _, group in rows.groupby(["run_id", "machine"], sort=False)]
+    return pd.DataFrame(lines, columns=[*RUN_COLUMNS, *metrics])
+
+
+def _run(rows: pd.DataFrame, metrics: tuple[str, ...]) -> dict:
     first = rows.iloc[0]
     line = {name: first[name] for name in RUN_COLUMNS[:10] if name in first}
     line |= {"label": first["model"], "model": first["model"].removesuffix(" (random weights)")}
     line |= {"bits": bits_label(first["activation_bits"], first["weight_bits"]), "basis": first["basis"]}
     line |= {"status": OK if (rows["status"] == OK).all() else "failed"}
-    line |= run_metrics(rows, RUN_METRICS)
+    line |= run_metrics(rows, (*RUN_METRICS, *metrics))
     losses, times = series_of(rows, "train", "loss"), series_of(rows, "train", "step_time_s")
     line |= {"steps": len(times), "losses": tuple(losses), "step_times": tuple(times), "warm_step_time_s": warm_median(times)}
     return line | {"inputs": JOINT if line["share_inputs"] == 1 else APART}
 
 
-def warm_median(times) -> float:
-    """Median of a run's step times (s) but for the first, where enough others are left; NaN without any."""
+def warm(times) -> list[float]:
+    """A run's step times (s) but for the first, where enough others are left."""
     times = list(times)
-    kept = times[1:] if len(times) > FEWEST_WARM_STEPS else times
+    return times[1:] if len(times) > FEWEST_WARM_STEPS else times
+
+
+def warm_median(times) -> float:
+    """Median of `warm`; NaN without any."""
+    kept = warm(times)
     return float(np.median(kept)) if kept else np.nan
 
 
@@ -200,10 +210,12 @@ class Scheme:
         return {name: getattr(self, name) for name in SCHEME}
 
     def at(self, tokens: int) -> Shapes | None:
-        """Products at so many tokens; None if there are none."""
+        """Products at so many tokens, or on a line between fewer and more; None if there are none."""
         exact = self.table[self.table["tokens"] == tokens]
-        if len(exact) or self.backend not in PER_ROW:
-            return Shapes(exact) if len(exact) else None
+        if len(exact):
+            return Shapes(exact)
+        if self.backend not in PER_ROW:
+            return between(self.table, tokens)
         rows = self.table.sort_values("tokens").drop_duplicates(["inputs", "outputs"], keep="last")
         per_token = rows[[*TIMES, *SIZES]].mul(tokens / rows["tokens"], axis=0)
         return Shapes(rows.assign(**per_token), f"one row of {self.backend} x {tokens} tokens")
@@ -244,22 +256,19 @@ class Shapes:
         return {metric: float(features(np.array([shape], float))[0] @ c) for metric, c in self.fits.items()}
 
 
-def features(shapes: np.ndarray) -> np.ndarray:
-    """[1, K, D, K D] of shapes (n x 2: inputs, outputs): n x 4."""
-    k, d = shapes.T
-    return np.stack([np.ones(len(shapes)), k, d, k * d], axis=1)
-
-
-def fit(shapes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Coefficients >= 0 of [1, K, D, K D] with the least squares of relative errors; all 0 where no value is above 0."""
-    from scipy.optimize import nnls  # slow to import, and most tables fit nothing
-
-    shapes, values = shapes[values > 0], values[values > 0]
-    if not len(values):
-        return np.zeros(4)
-    weighted = features(shapes) / values[:, None]
-    scale = weighted.max(axis=0)
-    return nnls(weighted / scale, np.ones(len(values)))[0] / scale
+def between(table: pd.DataFrame, tokens: int) -> Shapes | None:
+    """Products at so many tokens from the nearest that were measured below and above, at the same shapes; None without both."""
+    measured = table["tokens"]
+    fewer, more = measured[measured < tokens].max(), measured[measured > tokens].min()
+    ends = [table[measured == end].set_index(["inputs", "outputs"]) for end in (fewer, more)]
+    shapes = ends[0].index.intersection(ends[1].index)
+    if not len(shapes):
+        return None
+    low, high = (end.loc[shapes] for end in ends)
+    share, values = (tokens - fewer) / (more - fewer), [*TIMES, *SIZES]
+    found = low.assign(tokens=tokens, **((1 - share) * low[values] + share * high[values]))
+    found["run_ids"] = [ids_of(*pair) for pair in zip(low["run_ids"], high["run_ids"], strict=True)]
+    return Shapes(found.reset_index(), f"products on a line between {fewer:.0f} and {more:.0f} tokens")
 
 
 def schemes_of(block: pd.DataFrame, names: list[str] | None = None) -> list[Scheme]:

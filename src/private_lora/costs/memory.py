@@ -70,9 +70,10 @@ class Sizes:
             (FLOAT32 + 1 + planes) * inputs + (FLOAT32 + INT64 + FLOAT32) * outputs
         )
 
-    def worker(self, products, workers: int) -> float:
-        """One of so many workers: its share of both int8 copies of the weights, and a product's buffers."""
-        held = sum(p.held * p.shape[0] * p.shape[1] for p in products) / workers
+    def worker(self, products, shards: int) -> float:
+        """One that holds one of so many parts of the blocks: both int8 copies of its weights, and a product's buffers."""
+        held = sum(p.held * p.shape[0] * p.shape[1] for p in products)
+        held *= -(-self.architecture.blocks // shards) / self.architecture.blocks
         largest = max(self.tokens * (6 * p.shape[0] + FLOAT32 * p.shape[1]) for p in products)
         return self.libraries + held + largest + SERVER_BUFFER
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from private_lora.costs.arrangement import BITS_PER_BYTE, Arrangement, Asked, Wire, product_seconds
 from private_lora.models.shapes import Architecture
 from private_lora.specs.grouping import READS_BLOCK_INPUT, groups, joint_name
 
 APART, JOINT = "apart", "joint"
-SECONDS_PER_HOUR, BITS_PER_BYTE, BYTES_PER_GB = 3600, 8, 1e9
+SECONDS_PER_HOUR, BYTES_PER_GB = 3600, 1e9
 TIMES = ("encrypt_time_s", "matmul_time_s", "decrypt_time_s")
 SIZES = ("upload_ciphertext_bytes", "download_ciphertext_bytes")
-# `kind` of a line of costs.csv: a prediction, or the prediction of a step that was measured.
-PREDICTION, VALIDATION = "prediction", "validation"
+# `kind` of a line of costs.csv: a prediction, that of a step that was measured, or an assumed price, named in `formula`.
+PREDICTION, VALIDATION, PRICE = "prediction", "validation", "price"
+IN_PROCESS = "in process"
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,48 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one step takes, whatever lies between client and workers: seconds by operation, bytes, calls one after the other.
+class Part:
+    """A product of a step: how often it occurs, and seconds and bytes of all its rows."""
 
-    local_s: the client's own part without quantization. remote: whether workers multiply; else the client does it itself.
+    times: float
+    encrypt_s: float
+    matmul_s: float
+    decrypt_s: float
+    upload_bytes: float = 0.0
+    download_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one step takes, whatever lies between client and workers: the client's own seconds, and the products one by one.
+
+    local_s: the client's own part without quantization. handling_s_per_byte: of a message, beside the wire (serialization, TLS,
+    check), at both ends together. remote: whether workers multiply; else the client does it itself.
     """
 
     tokens: int
     local_s: float
     quantize_s: float
-    encrypt_s: float
-    matmul_s: float
-    decrypt_s: float
-    upload_bytes: float
-    download_bytes: float
-    round_trips: int
+    parts: tuple[Part, ...]
     remote: bool = True
+    handling_s_per_byte: float = 0.0
+
+    def total(self, name: str) -> float:
+        """Of a field of the parts, over the step."""
+        return sum(part.times * getattr(part, name) for part in self.parts)
+
+    @property
+    def calls(self) -> float:
+        """Products sent away."""
+        return sum(part.times for part in self.parts) if self.remote else 0
+
+    def with_bytes(self, upload: float, download: float) -> Work:
+        """The same with so many bytes in all, in proportion."""
+        up, down = upload / self.total("upload_bytes"), download / self.total("download_bytes")
+        sized = [
+            replace(part, upload_bytes=up * part.upload_bytes, download_bytes=down * part.download_bytes) for part in self.parts
+        ]
+        return replace(self, parts=tuple(sized))
 
 
 def products_of(architecture: Architecture, inputs: str, blocks: int) -> list[Product]:
@@ -56,30 +84,49 @@ def products_of(architecture: Architecture, inputs: str, blocks: int) -> list[Pr
     return products
 
 
-def predict(work: Work, network: dict | None, workers: int, prices: dict) -> dict:
+def predict(work: Work, network: dict | None, how: Arrangement | None, prices: dict) -> dict:
     """Columns of a prediction: seconds, bytes and money of a step, and what limits it.
 
-    network: name, bandwidth_bits_per_s and latency_s (there and back); None: everything in one process. workers: the outputs
-    of each product are split evenly over them; each is sent the whole upload. Workers and client are paid while the step lasts.
+    network: name, bandwidth_bits_per_s and latency_s (there and back), or None. how: the workers; None: everything in one
+    process. Shards make a worker smaller and no step faster. Workers and client are paid while the step lasts, idle or not.
     """
-    server = work.matmul_s / workers if work.remote else 0.0
-    client = work.local_s + work.quantize_s + work.encrypt_s + work.decrypt_s + (0.0 if work.remote else work.matmul_s)
-    upload = work.upload_bytes * workers if work.remote else 0.0
-    wire = transfer_time(upload + work.download_bytes, work.round_trips, network)
-    shares = {"client": client, "server": server, "network": wire}
-    seconds = sum(shares.values())
-    line = _parts(work) | {f"{name}_time_s": value for name, value in shares.items()}
-    line |= {"upload_bytes": upload, "download_bytes": work.download_bytes, "round_trips": work.round_trips}
-    line |= {"step_time_s": seconds, "overlapped_step_time_s": max(shares.values()), "tokens_per_s": work.tokens / seconds}
+    inside = how is None or not work.remote
+    how = Arrangement() if inside else how
+    upload, download = (work.total(f"{way}_bytes") if work.remote else 0.0 for way in ("upload", "download"))
+    handling = 0.0 if inside else work.handling_s_per_byte * (upload + download)
+    shares = sum(share * how.largest_share(work.tokens, holders) for holders, share in how.holders)
+    client = work.local_s + work.quantize_s + work.total("encrypt_s") + work.total("decrypt_s")
+    client, server = (client, shares * work.total("matmul_s")) if work.remote else (client + work.total("matmul_s"), 0.0)
+    questions = work.calls * len(how.questions(work.tokens))
+    ways = [transfer_time(size * (shares if how.own_links else 1), 0, network) for size in (upload, download)]
+    wire = transfer_time(0, questions, network) + sum(ways)
+    named = {"client": client, "server": server, "network": wire, "handling": handling}
+    seconds = client + server if inside else _seconds(work, Wire.of(network), how)
+    line = _parts(work) | {f"{name}_time_s": value for name, value in named.items()}
+    line |= {"upload_bytes": upload, "download_bytes": download, "round_trips": questions}
+    least = max(client, server, *ways)
+    line |= {"step_time_s": seconds, "overlapped_step_time_s": least, "tokens_per_s": work.tokens / seconds}
     line |= {f"{way}_bytes_per_token": line[f"{way}_bytes"] / work.tokens for way in ("upload", "download")}
-    paid = money(seconds, upload + work.download_bytes, workers if work.remote else 0, prices)
+    paid = money(seconds, upload + download, how.workers if work.remote else 0, prices)
     line |= {"money_per_step": paid, "money_per_million_tokens": paid / work.tokens * 1e6, "currency": prices["currency"]}
-    return line | {"limited_by": max(shares, key=shares.get)}
+    return line | {"limited_by": max(named, key=named.get)}
+
+
+def _seconds(work: Work, wire: Wire, how: Arrangement) -> float:
+    """Of a step: the client's own work, then product after product."""
+    seconds = work.local_s + work.quantize_s
+    for part in work.parts:
+        size = part.upload_bytes + part.download_bytes
+        times = part.encrypt_s, part.matmul_s, part.decrypt_s
+        asked = Asked(*times, part.upload_bytes, part.download_bytes, work.handling_s_per_byte * size)
+        for holders, share in how.holders:
+            seconds += part.times * share * product_seconds(asked, work.tokens, wire, how, holders)
+    return seconds
 
 
 def _parts(work: Work) -> dict:
-    names = ("local", "quantize", "encrypt", "matmul", "decrypt")
-    return {"tokens": work.tokens} | {f"{name}_time_s": getattr(work, f"{name}_s") for name in names}
+    columns = {"tokens": work.tokens, "local_time_s": work.local_s, "quantize_time_s": work.quantize_s}
+    return columns | {f"{name}_time_s": work.total(f"{name}_s") for name in ("encrypt", "matmul", "decrypt")}
 
 
 def transfer_time(size: float, round_trips: float, network: dict | None) -> float:

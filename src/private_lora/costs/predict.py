@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from private_lora.core.files import atomic_path
+from private_lora.costs.arrangement import Arrangement
 from private_lora.costs.inputs import (
     PLAIN,
     Local,
@@ -25,7 +26,30 @@ from private_lora.costs.inputs import (
     local_works,
     schemes_of,
 )
-from private_lora.costs.model import APART, JOINT, PREDICTION, VALIDATION, Product, Work, predict, products_of
+from private_lora.costs.model import (
+    APART,
+    IN_PROCESS,
+    JOINT,
+    PREDICTION,
+    PRICE,
+    SIZES,
+    TIMES,
+    VALIDATION,
+    Part,
+    Product,
+    Work,
+    predict,
+    products_of,
+)
+from private_lora.costs.through_workers import (
+    Handling,
+    arranged_columns,
+    arrangement_of,
+    handled,
+    handlings_of,
+    network_of,
+    runs_through_workers,
+)
 from private_lora.models.shapes import Architecture, architecture_of
 from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
@@ -33,7 +57,6 @@ from private_lora.results.runs import OK
 from private_lora.results.schema import COST_COLUMNS
 from private_lora.specs.costs import CostSpec
 
-IN_PROCESS = "in process"
 FITTED = "other shapes: non-negative least squares of relative errors, [1, K, D, K D] over {} measured shapes"
 # What computes a training run's products, by the run's backend, where the block measurement calls it something else.
 MEASURED_AS = {"float": PLAIN}
@@ -47,30 +70,52 @@ def write_costs(spec: CostSpec, data: str | Path, out: str | Path) -> None:
 
 
 def costs(spec: CostSpec, data: Data) -> pd.DataFrame:
-    """One line per prediction, and one per measured whole step beside what the model predicts for it; columns COST_COLUMNS.
+    """One line per prediction, per measured whole step beside its own, and per assumed price; columns COST_COLUMNS.
 
     What cannot be predicted, because no product at those tokens or no client's own work was measured, has no line.
     """
     runs = full_size_runs(data.convergence)
     works, schemes = local_works(runs), schemes_of(data.block_of_all_machines)
-    lines = [*_predictions(spec, works, schemes), *_validations(spec, runs, works, schemes)]
+    remote = runs_through_workers(data.loopback)
+    handlings = handlings_of(remote[~remote["run_id"].isin(data.disturbed)])
+    lines = [*_predictions(spec, works, schemes, handlings), *_validations(spec, runs, works, schemes)]
+    lines += _through_workers(spec, remote, works, schemes, handlings)
+    lines += _prices(spec.prices)
     return pd.DataFrame(lines, columns=list(COST_COLUMNS))
 
 
-def _predictions(spec: CostSpec, works: list[LocalWork], schemes: list[Scheme]) -> Iterator[dict]:
+def _prices(prices: dict) -> Iterator[dict]:
+    """The assumed prices, for tables of measured runs: `money_per_step` is that of an hour, or of 10^9 bytes."""
+    for name in ("worker_per_hour", "client_per_hour", "traffic_per_gb"):
+        yield {
+            "kind": PRICE,
+            "formula": name,
+            "money_per_step": prices[name],
+            "currency": prices["currency"],
+            "basis": "assumed",
+        }
+
+
+def _predictions(spec: CostSpec, works: list[LocalWork], schemes: list[Scheme], handlings: list[Handling]) -> Iterator[dict]:
     for model in spec.models:
         architecture = architecture_of(model)
         shares = products_of(architecture, JOINT, 1) != products_of(architecture, APART, 1)
         for scheme in schemes:
             for tokens in spec.tokens:
                 for inputs in scheme.kinds if shares else (APART,):
-                    yield from _of_setting(spec, architecture, scheme, tokens, inputs, works)
+                    yield from _of_setting(spec, architecture, scheme, tokens, inputs, works, handlings)
 
 
 def _of_setting(
-    spec: CostSpec, architecture: Architecture, scheme: Scheme, tokens: int, inputs: str, works: list[LocalWork]
+    spec: CostSpec,
+    architecture: Architecture,
+    scheme: Scheme,
+    tokens: int,
+    inputs: str,
+    works: list[LocalWork],
+    handlings: list[Handling],
 ) -> Iterator[dict]:
-    """Lines of one scheme at one batch: for each network and number of workers, or one where nothing is sent."""
+    """Lines of one scheme at one batch: for each network and arrangement of workers, or one where nothing is sent."""
     local = local_of(works, architecture, scheme.machine, tokens, inputs)
     found = step_work(architecture, scheme, scheme.at(tokens), tokens, inputs, local)
     if found is None:
@@ -78,16 +123,16 @@ def _of_setting(
     work, columns = found
     columns |= scheme.columns | {"kind": PREDICTION, "model": architecture.name, "basis": "extrapolated"}
     if not work.remote:
-        yield columns | predict(work, None, 1, spec.prices)
+        yield columns | predict(work, None, None, spec.prices)
         return
+    work, said = handled(work, handlings, scheme.machine)
+    columns |= {"formula": _joined(columns["formula"], said.formula), "run_ids": ids_of(columns["run_ids"], said.run_ids)}
     for network in spec.networks:
-        for workers in spec.workers:
-            line = columns | predict(work, network, workers, spec.prices)
-            line |= {"network": network["name"], "workers": workers}
-            line |= {key: network[key] for key in ("bandwidth_bits_per_s", "latency_s")}
-            if workers > 1:
-                line["formula"] = _joined(line["formula"], f"server / {workers}, upload x {workers}")
-            yield line
+        for arranged in spec.arrangements:
+            how = Arrangement.of(arranged["shards"], arranged["replicas"], arranged.get("rows_per_question"))
+            line = columns | predict(work, network, how, spec.prices)
+            line |= {"network": network["name"], "arrangement": arranged["name"]} | dict(arranged_columns(how, architecture))
+            yield line | {key: network[key] for key in ("bandwidth_bits_per_s", "latency_s")}
 
 
 def step_work(
@@ -99,11 +144,9 @@ def step_work(
     if sums is None or shapes is None or local is None:
         return None
     fitted = sums["fitted"]
-    calls = sum(product.times for product in products) if scheme.remote else 0
     quantize = local.quantize_s if scheme.remote else 0.0
-    stages = (sums["encrypt_time_s"], sums["matmul_time_s"], sums["decrypt_time_s"])
-    sizes = (sums["upload_ciphertext_bytes"], sums["download_ciphertext_bytes"])
-    work = Work(tokens, local.own_s, quantize, *stages, *sizes, calls, scheme.remote)
+    parts = [Part(product.times, *(shapes.cost(product)[name] for name in (*TIMES, *SIZES))) for product in products]
+    work = Work(tokens, local.own_s, quantize, tuple(parts), scheme.remote)
     formula = _joined(shapes.formula, FITTED.format(len(shapes.table)) if fitted else "", local.formula)
     columns = {"blocks": architecture.blocks, "inputs": inputs, "recompute": local.recompute, "lora_rank": local.lora_rank}
     columns |= {"products_basis": "extrapolated" if fitted or shapes.formula else "measured", "local_basis": local.basis}
@@ -139,9 +182,30 @@ def _validations(spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], sch
             yield line | {"formula": reason, "run_ids": run["run_id"]}
             continue
         work, columns = found
-        line |= columns | _without_money(predict(work, None, 1, spec.prices)) | {"basis": "extrapolated + measured"}
+        line |= columns | _without_money(predict(work, None, None, spec.prices)) | {"basis": "extrapolated + measured"}
         line["run_ids"] = ids_of(run, columns["run_ids"])
         yield line | {"relative_error": line["step_time_s"] / measured - 1}
+
+
+def _through_workers(
+    spec: CostSpec, runs: pd.DataFrame, works: list[LocalWork], schemes: list[Scheme], handlings: list[Handling]
+) -> Iterator[dict]:
+    """A line for each whole model's measured step through workers that can be predicted. Client and workers share a machine."""
+    whole = runs[runs["remote"].astype(bool) & (runs["blocks"] == runs["model_blocks"]) & (runs["status"] == OK)]
+    for _, run in whole.iterrows():
+        found = _predicted(run, works, schemes)
+        if found is None:
+            continue
+        (work, columns), network, how = found, network_of(run), arrangement_of(run)
+        work, said = handled(work, handlings, run["machine"], run)
+        line = {name: run[name] for name in ("run_id", "model", "backend", "device", "machine", "bits", "inputs", "blocks")}
+        line |= {"kind": VALIDATION, "network": network["name"], "arrangement": run["variant"], "workers": how.workers}
+        line |= {key: network[key] for key in ("bandwidth_bits_per_s", "latency_s")}
+        line |= {"options": run["options"], "tokens": run["step_tokens"], "rows_per_question": run["rows_per_question"]}
+        line |= columns | _without_money(predict(work, network, how, spec.prices)) | {"basis": "extrapolated + measured"}
+        line |= {"formula": _joined(columns["formula"], said.formula), "measured_step_time_s": run["warm_step_time_s"]}
+        line["run_ids"] = ids_of(run, columns["run_ids"], said.run_ids)
+        yield line | {"relative_error": line["step_time_s"] / run["warm_step_time_s"] - 1}
 
 
 def _without_money(line: dict) -> dict:

@@ -13,9 +13,12 @@ from functools import cache
 import numpy as np
 import torch
 
+from private_lora.core.errors import UserError
+
 log = logging.getLogger(__name__)
-# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in every size.
-CUDA_ROWS, _CUDA_MULTIPLE = 24, 8
+# On CUDA, torch._int_mm wants more than 16 rows and multiples of 8 in the other sizes; fewer rows are filled up to 32, as in
+# torch's own remedy (pytorch pull request 178469).
+CUDA_ROWS, _CUDA_MULTIPLE = 32, 8
 LARGEST_INPUTS = 2**17 - 1  # int32 sums of products of signed bytes are exact up to here
 _FLOAT32_LIMIT = 2**24  # below it, every integer is a float32
 _LARGEST_DIGIT = 128
@@ -26,6 +29,8 @@ _FLOAT_PLANES = 3
 _TESTED_ROWS = (3, 48)
 # The start-up test: (planes, rows, inputs, outputs) of a batch and of a single token, and repeats.
 _TIMED, _REPEATS = ((5, 128, 2048, 1024), (5, 1, 2048, 8192)), 3
+# What is so many times slower than float64 at a small product is not timed at those: without int8 units it takes a minute.
+_SMALL, _HOPELESS = (5, 32, 512, 512), 4.0
 
 
 class Int8Product:
@@ -39,13 +44,14 @@ class Int8Product:
         self.device, self._outputs = device, weight.shape[1]
         # A copy: a block of a larger weight is no contiguous memory.
         block = torch.from_numpy(weight.copy()).to(device)
-        self._weight = block if device == "cpu" else padded_for_cuda(block)
+        self._weight = block if device == "cpu" else right_for_cuda(block)
 
     def operations(self, planes: int, rows: int) -> int:
         """Multiplications and additions of int8 that a product issues, padding included."""
+        rows *= planes
         if self.device != "cpu":
             rows = max(-(-rows // _CUDA_MULTIPLE) * _CUDA_MULTIPLE, CUDA_ROWS)
-        return 2 * planes * rows * self._weight.numel()
+        return 2 * rows * self._weight.numel()
 
     def work_bytes(self, planes: int, rows: int) -> int:
         """Most bytes of memory that a product takes besides its operands; its result is a part of it."""
@@ -54,11 +60,13 @@ class Int8Product:
 
     def __call__(self, planes: torch.Tensor) -> tuple[np.ndarray, ...]:
         """Matrices (digits x R x D) whose sum is the product of each byte plane (int8, P x R x K) with the weight."""
+        rows = planes.flatten(0, 1)
         if self.device == "cpu":
-            return (torch._int_mm(planes.flatten(0, 1), self._weight).view(*planes.shape[:2], -1).numpy(),)
-        padded = [padded_for_cuda(plane.to(self.device), CUDA_ROWS) for plane in planes]
-        products = [torch._int_mm(plane, self._weight)[: planes.shape[1], : self._outputs] for plane in padded]
-        return (torch.stack(products).cpu().numpy(),)
+            return (torch._int_mm(rows, self._weight).view(*planes.shape[:2], -1).numpy(),)
+        # Memory that is not pinned is free again when a copy of it returns, and the copy back waits for the product.
+        left = padded_for_cuda(rows.to(self.device), CUDA_ROWS)
+        product = torch._int_mm(left, self._weight)[: len(rows), : self._outputs].cpu()
+        return (product.reshape(*planes.shape[:2], -1).numpy(),)
 
 
 class PrepackedProduct:
@@ -156,48 +164,69 @@ def padded_for_cuda(matrix: torch.Tensor, least_rows: int = 0) -> torch.Tensor:
     return padded
 
 
+def right_for_cuda(matrix: torch.Tensor) -> torch.Tensor:
+    """The matrix as a right factor of `torch._int_mm` on CUDA: padded, and in memory column by column.
+
+    So cuBLAS multiplies int8 on every GPU with tensor cores for it; a factor in rows, on some only (pytorch issue 169956).
+    """
+    return padded_for_cuda(matrix.T).T
+
+
+@cache
+def gpu_kernel(device: str = "cuda") -> str:
+    """Name of the kernel for a GPU; UserError where it is not exact: a release of cuBLAS was not (pytorch issue 107671)."""
+    if not is_exact(Int8Product, device):
+        raise UserError(
+            f"torch._int_mm on device {device!r} does not multiply extreme bytes exactly: take another version of torch and "
+            "CUDA, or device cpu"
+        )
+    return Int8Product.name
+
+
 @cache
 def fastest_kernel() -> str:
     """Name of the kernel that is exact on extreme values here and fastest on a batch and on a single token; logged once."""
-    times = {name: _timed(kind) for name, kind in KERNELS.items() if name != "float64" and is_exact(kind)}
-    if not times:
-        log.info("int8 products: none that is exact on this CPU, float64 instead")
-        return "float64"
+    float64 = KERNELS["float64"]
+    most = _HOPELESS * _seconds(float64, *_SMALL)
+    kinds = [kind for name, kind in KERNELS.items() if name != "float64" and is_exact(kind) and _seconds(kind, *_SMALL) < most]
+    times = {kind.name: _timed(kind) for kind in (*kinds, float64)}
     least = [min(values) for values in zip(*times.values(), strict=True)]
     name = min(times, key=lambda n: sum(t / best for t, best in zip(times[n], least, strict=True)))
-    log.info("int8 products: %s", name)
+    log.info("int8 products: %s", "none that is exact and fast on this CPU, float64 instead" if name == "float64" else name)
     return name
 
 
-def is_exact(kind: type) -> bool:
+def is_exact(kind: type, device: str = "cpu") -> bool:
     """Whether a kernel multiplies extreme digits and weights to the very integers: saturating and rounded sums show there."""
     extremes = ((-128, -128), (-128, 127), (127, 127), (127, -128))
     cases = itertools.product(_TESTED_ROWS, (1, 63, 2048, 5000), extremes)
     try:
-        return all(_is_exact(kind, rows, inputs, *extreme) for rows, inputs, extreme in cases)
-    except (RuntimeError, AttributeError):  # this build of torch does not have it
+        return all(_is_exact(kind, device, rows, inputs, *extreme) for rows, inputs, extreme in cases)
+    except (RuntimeError, AttributeError, AssertionError):  # this build of torch does not have it, or no such device
         return False
 
 
-def _is_exact(kind: type, rows: int, inputs: int, digit: int, entry: int) -> bool:
+def _is_exact(kind: type, device: str, rows: int, inputs: int, digit: int, entry: int) -> bool:
     planes, weight = np.full((1, rows, inputs), digit, np.int8), np.full((inputs, 33), entry, np.int8)
     planes[0, 1::3, ::2], weight[:, 1::2] = -1 - digit, -1 - entry
     planes[0, 2::3, 0] = 0  # odd sums of odd products, whose last bit is the first that rounding loses
     truth = planes.astype(np.int64) @ weight.astype(np.int64)
-    pieces = kind(weight)(torch.from_numpy(planes))
+    pieces = kind(weight, device)(torch.from_numpy(planes))
     return np.array_equal(sum(piece.astype(np.int64) for piece in pieces), truth)
 
 
 def _timed(kind: type) -> list[float]:
     """Least seconds of a product of each shape of _TIMED."""
-    times = []
-    for planes, rows, inputs, outputs in _TIMED:
-        product = kind(np.ones((inputs, outputs), np.int8))
-        digits = torch.ones((planes, rows, inputs), dtype=torch.int8)
-        seconds = []
-        for _ in range(_REPEATS):
-            start = time.perf_counter()
-            product(digits)
-            seconds.append(time.perf_counter() - start)
-        times.append(min(seconds))
-    return times
+    return [_seconds(kind, *shape) for shape in _TIMED]
+
+
+def _seconds(kind: type, planes: int, rows: int, inputs: int, outputs: int) -> float:
+    """Least seconds of a product of this shape."""
+    product = kind(np.ones((inputs, outputs), np.int8))
+    digits = torch.ones((planes, rows, inputs), dtype=torch.int8)
+    seconds = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        product(digits)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)

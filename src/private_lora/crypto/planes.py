@@ -50,7 +50,7 @@ class PlaneProduct:
     """
 
     def __init__(self, weight: np.ndarray, kernel: str, device: str = "cpu"):
-        self.kernel, self.int8_operations = kernel, 0
+        self.kernel, self.int8_operations, self._device = kernel, 0, device
         self.inputs, self.outputs = weight.shape
         blocks = range(0, self.outputs, _BLOCK_COLUMNS)
         self._blocks = [KERNELS[kernel](weight[:, c : c + _BLOCK_COLUMNS], device) for c in blocks]
@@ -87,6 +87,7 @@ class PlaneProduct:
     def _multiply(self, planes: torch.Tensor, shift: int, top: int, out: TiledBits) -> None:
         """Store the rounded products of these rows from row `top` on."""
         count, rows, _ = planes.shape
+        planes = planes.to(self._device)  # once for all blocks
         for i, block in enumerate(self._blocks):
             products = block(planes)
             self.int8_operations += block.operations(count, rows)

@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = front_door(
     __name__,
     examples="Example make_example final_answer",
     compression="bits_per_byte predicted_text",
-    encoding="Batches encode encoding_report prompt_ids",
-    load="load_examples validate_data",
+    encoding="Batches encode encoding_report prompt_ids text_lengths",
+    load="load_divided load_examples validate_data",
 )

@@ -35,6 +35,31 @@ def _pad_id(tokenizer) -> int:
     return next(token_id for token_id in ids if token_id is not None)
 
 
+def _question(example: "Example") -> str:
+    """The prompt without the newline that parts it from the completion."""
+    return example.prompt.removesuffix("\n")
+
+
+def text_lengths(examples: Sequence["Example"], tokenizer) -> list[int]:
+    """Tokens of each text as the paper's code counts them: question, newline and completion apart, begin and end left out.
+
+    Concrete ML, `use_case_examples/lora_finetuning/eval.py`, `length_filter`.
+    """
+    questions = _token_lists(tokenizer, [_question(example) for example in examples])
+    completions = _token_lists(tokenizer, [example.completion for example in examples])
+    return [
+        len(question) + len(completion) + example.prompt.endswith("\n")
+        for example, question, completion in zip(examples, questions, completions, strict=True)
+    ]
+
+
+def _newline_tokens(examples: Sequence["Example"], tokenizer) -> list[int]:
+    """How many tokens each prompt has more than its question alone: 0 where the newline is joined to what is before it."""
+    prompts = _token_lists(tokenizer, [example.prompt for example in examples])
+    questions = _token_lists(tokenizer, [_question(example) for example in examples])
+    return [max(0, len(prompt) - len(question)) for prompt, question in zip(prompts, questions, strict=True)]
+
+
 def _sequences(examples: Sequence["Example"], tokenizer) -> Iterator[tuple[list[int], int]]:
     """For each example its whole token ids, begin and end token included where the tokenizer has them, and
     how many of them are prompt.
@@ -71,19 +96,29 @@ def with_room(examples: Sequence["Example"], tokenizer, sequence_length: int) ->
     return [example for example, (_, prompt) in zip(examples, sizes, strict=True) if prompt < sequence_length]
 
 
-def encode(examples: Sequence["Example"], tokenizer, sequence_length: int, count_padding: bool = False) -> Encoded:
+def encode(
+    examples: Sequence["Example"],
+    tokenizer,
+    sequence_length: int,
+    count_padding: bool = False,
+    count_newline: bool = False,
+) -> Encoded:
     """int64 arrays input_ids, attention_mask and labels, each N x sequence_length.
 
     A row is begin token, prompt, completion, end token, then padding; what is longer is cut, and then has no
     end token. Labels are the ids of the completion and the end token, -100 elsewhere; with `count_padding`
-    the padding keeps its id as a label, as in the paper's code (the attention mask stays 0 there). A missing
+    the padding keeps its id as a label, as in the paper's code (the attention mask stays 0 there). With `count_newline`
+    only as many tokens are masked as the question has without its newline: that of a newline which is a token of its own then
+    is a label; one that the tokenizer joins to the mark before it ("?\\n") is not, as in the paper's code. A missing
     begin or end token is left out, a missing pad token replaced by the end token, which stays a label at the
     end of the text all the same: masks go by position, not by id.
 
     An example whose prompt alone fills the row has nothing to learn from (its mean loss would be 0/0), so it
     gets no row: see `encoding_report`. UserError if that leaves no row at all.
     """
-    kept = [(ids, prompt) for ids, prompt in _sequences(examples, tokenizer) if prompt < sequence_length]
+    newlines = _newline_tokens(examples, tokenizer) if count_newline else [0] * len(examples)
+    sequences = zip(_sequences(examples, tokenizer), newlines, strict=True)
+    kept = [(ids, prompt - newline) for (ids, prompt), newline in sequences if prompt < sequence_length]
     if examples and not kept:
         raise UserError(
             f"All {len(examples)} prompts fill the sequence_length of {sequence_length} tokens, "
@@ -94,12 +129,12 @@ def encode(examples: Sequence["Example"], tokenizer, sequence_length: int, count
     input_ids = np.full(shape, pad, dtype=np.int64)
     attention_mask = np.zeros(shape, dtype=np.int64)
     labels = np.full(shape, pad if count_padding else IGNORED, dtype=np.int64)
-    for row, (ids, prompt) in enumerate(kept):
+    for row, (ids, masked) in enumerate(kept):
         ids = ids[:sequence_length]
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
-        labels[row, :prompt] = IGNORED
-        labels[row, prompt : len(ids)] = ids[prompt:]
+        labels[row, :masked] = IGNORED
+        labels[row, masked : len(ids)] = ids[masked:]
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 

@@ -15,6 +15,7 @@ from private_lora.core.errors import UserError
 from private_lora.specs.data import DATASETS
 
 SPLITS = ("train", "test")
+ALL = "all"  # a third split, of sources that are one list: `DataDescriptor.divisible`
 HELD_OUT_SHARE = 10  # one key in ten is held out where a source has no test part of its own
 
 _ANSWER = re.compile(r"####[ \t]*([^\n]*\S)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from private_lora.results.reader import CURVE_COLUMNS, PUBLISHED_COLUMNS
+from private_lora.results.reader import CURVE_COLUMNS, LITERATURE_COLUMNS, PUBLISHED_COLUMNS
 
 
 def collect_published(reference: str | Path, values_out: str | Path, curves_out: str | Path) -> None:
@@ -22,3 +22,10 @@ def collect_published(reference: str | Path, values_out: str | Path, curves_out:
     for frame, columns, out in ((values, PUBLISHED_COLUMNS, values_out), (curves, CURVE_COLUMNS, curves_out)):
         Path(out).parent.mkdir(parents=True, exist_ok=True)
         frame.reindex(columns=columns).to_csv(out, index=False)
+
+
+def collect_literature(reference: str | Path, out: str | Path) -> None:
+    """Write results/data/published_literature.csv: figures of other systems, from resources/reference."""
+    frame = pd.read_csv(Path(reference) / "literature.csv", dtype=str, keep_default_na=False)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    frame.reindex(columns=LITERATURE_COLUMNS).to_csv(out, index=False)

@@ -32,6 +32,11 @@ PACKAGES = (
 # Vector and matrix instructions (x86, then ARM) that decide how fast products are.
 SPEED_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx512_bf16", "avx512_vnni", "avx_vnni", "avx_vnni_int8")
 SPEED_FLAGS += ("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
+# What a machine's name says of them. Of the widths the first that is there; then every unit: VNNI, DOT and I8MM multiply int8,
+# BF16 bfloat16, AMX both. Without such a unit int8 products take more instructions, and bf16 ones are made of float32.
+WIDTHS = {"AVX-512": ("avx512f",), "AVX2": ("avx2",), "SVE": ("sve", "sve2"), "NEON": ("asimd",)}
+UNITS = {"VNNI": ("avx512_vnni", "avx_vnni"), "DOT": ("asimddp",), "I8MM": ("i8mm",), "BF16": ("avx512_bf16", "bf16")}
+UNITS["AMX"] = ("amx_int8", "amx_bf16")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_WAIT_POLICY")
 KEY_NOTE = "Seeds steer data, adapters and simulated noise only; secret keys and encryption take the OS's randomness."
 
@@ -63,6 +68,7 @@ def environment() -> dict:
         "processor": _processor(),
         "cpu_flags": _cpu_flags(),
         "cores": os.cpu_count(),
+        "machine": machine(),
         "malloc": os.environ.get("GLIBC_TUNABLES", ""),
         "load_1min": os.getloadavg()[0],
         "versions": {name: _version(name) for name in (*PACKAGES, *packages())},
@@ -77,13 +83,19 @@ def code_state() -> dict:
 
 
 def machine(device: str = "cpu") -> str:
-    """Processor and cores, and the GPU where `device` is one: what times are of."""
-    name = f"{_processor()}, {os.cpu_count()} cores"
+    """Processor, cores and instructions, and the GPU where `device` is one: what times are of."""
+    name = ", ".join(part for part in (_processor(), f"{os.cpu_count()} cores", instructions(_cpu_flags())) if part)
     if device == "cpu":
         return name
     import torch
 
     return f"{torch.cuda.get_device_name()} beside {name}"
+
+
+def instructions(flags: list[str]) -> str:
+    """What decides how fast int8 and bf16 products are, in short, such as `AVX-512 VNNI BF16`; empty where nothing is known."""
+    width = next((name for name, having in WIDTHS.items() if set(having) & set(flags)), "")
+    return " ".join([*([width] if width else []), *(name for name, having in UNITS.items() if set(having) & set(flags))])
 
 
 def write_sidecar(path: Path, content: dict) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from private_lora.core.errors import UserError
+from private_lora.results.commits import Commit, read_commits
 from private_lora.results.disturbance import disturbed_runs
 from private_lora.results.labels import name_pairs
 from private_lora.results.runs import summarise_runs
@@ -37,14 +38,27 @@ CURVE_COLUMNS = [
     "step",
     "running_mean_train_loss",
 ]
+# Other systems' figures, each in its unit, as `resources/reference/literature.csv` has them.
+LITERATURE_COLUMNS = [
+    "system",
+    "what",
+    "threat_model",
+    "interaction",
+    "hardware",
+    "protects",
+    "figure",
+    "unit",
+    "source",
+    "certainty",
+]
 log = logging.getLogger(__name__)
 NUMERIC = ("activation_bits", "weight_bits", "seed", "repeat", "sample", "step", "value", "running_mean_train_loss")
-NUMERIC += ("tokens", "inputs", "outputs")
+NUMERIC += ("tokens", "inputs", "outputs", "figure")
 COST_NUMBERS = tuple(name for name in COST_COLUMNS if name not in COST_TEXTS)
 
 
 class Data:
-    """The nine CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
+    """The CSVs of a results directory, read when first asked for; a missing file is an empty frame."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -108,6 +122,16 @@ class Data:
         frame = self._read("published_curves.csv", CURVE_COLUMNS)
         frame["backend"] = np.where(frame["series"] == "FP32", "float", "")
         return name_pairs(frame)
+
+    @cached_property
+    def literature(self) -> pd.DataFrame:
+        """Figures of other systems, one per row, with source and certainty."""
+        return self._read("published_literature.csv", LITERATURE_COLUMNS)
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """The commit of each run behind these rows, where its sidecar was at hand."""
+        return read_commits(self.root)
 
     @cached_property
     def disturbed(self) -> dict[str, str]:

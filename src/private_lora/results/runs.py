@@ -78,6 +78,7 @@ def summarise_runs(convergence: pd.DataFrame) -> pd.DataFrame:
         "running_mean",
         *LAST,
         "label",
+        "options",
     ]
     lines = []
     for run_id, rows in convergence.groupby("run_id", sort=False):
@@ -87,6 +88,7 @@ def summarise_runs(convergence: pd.DataFrame) -> pd.DataFrame:
             "run_id": run_id,
             "seed": first["seed"],
             "label": backend_label(first),
+            "options": first["options"],
         }
         line["steps"] = max([s.index[-1] for s in (train, evaluated) if len(s)], default=np.nan)
         line["status"], line["basis"] = _status(rows, train, evaluated), join_basis(rows["basis"])
@@ -108,18 +110,21 @@ def rows_of(convergence: pd.DataFrame, run) -> pd.DataFrame:
 
 
 def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
-    """The run of `backend` that saw the same batches: same model, data, seed and, unless float, bits.
+    """The run of `backend`, never in bfloat16, that saw the same batches: same model, data, seed and, unless float, bits.
 
-    The same stage is preferred, then exact constant rows, then as many steps. None when the study holds no such run.
+    Preferred in this order: the same stage, the same variant, exact constant rows, as many steps. None without such a run.
     """
     mask = (runs["backend"] == backend) & (runs["run_id"] != run["run_id"])
     for column in ("model", "dataset", "seed"):
         mask &= runs[column] == run[column]
+    mask &= ~is_bf16(runs["options"])
     if backend != "float":
         for column in ("activation_bits", "weight_bits", "quantizer"):
             mask &= runs[column] == run[column]
     found = runs[mask]
     found = found[found["stage"] == run["stage"]] if (found["stage"] == run["stage"]).any() else found
+    named = found[found["variant"] == run["variant"]]
+    found = named if len(named) else found
     exact = found[found["constant_rows"] != "reference"]
     found = exact if len(exact) else found
     as_long = found[found["steps"] == run["steps"]]
@@ -127,11 +132,25 @@ def twin(runs: pd.DataFrame, run, backend: str) -> pd.Series | None:
     return found.iloc[0] if len(found) else None
 
 
+def is_bf16(options: pd.Series) -> pd.Series:
+    """Which of these options, of float runs, multiply in bfloat16."""
+    return options.str.contains('"dtype":"bfloat16"', regex=False)
+
+
 def float_run(runs: pd.DataFrame, run) -> pd.Series | None:
-    """The float run of the same stage, length, seed and batches; a float run is its own. None without one."""
-    partner = run if run["backend"] == "float" else twin(runs, run, "float")
+    """The float32 run of the same stage, length, seed and batches; a float32 run is its own. None without one."""
+    own = run["backend"] == "float" and "bfloat16" not in run["options"]
+    partner = run if own else twin(runs, run, "float")
     comparable = partner is not None and partner["stage"] == run["stage"] and partner["steps"] == run["steps"]
     return partner if comparable else None
+
+
+def bf16_run(runs: pd.DataFrame, run) -> pd.Series | None:
+    """As `float_run`, of the float run in bfloat16; a run in bfloat16 has none."""
+    halves = runs[(runs["backend"] == "float") & is_bf16(runs["options"]) & (runs["run_id"] != run["run_id"])]
+    same = ["stage", "model", "dataset", "seed", "steps"]
+    found = halves[(halves[same] == run[same]).all(axis=1)]
+    return found.iloc[0] if len(found) else None
 
 
 def with_ratio(runs: pd.DataFrame, column: str) -> pd.Series:

@@ -88,7 +88,11 @@ COST_COLUMNS = (
     "network",
     "bandwidth_bits_per_s",
     "latency_s",
+    "arrangement",
     "workers",
+    "shards",
+    "rows_per_question",
+    "worker_weights_bytes",
     "local_time_s",
     "quantize_time_s",
     "encrypt_time_s",
@@ -97,6 +101,7 @@ COST_COLUMNS = (
     "client_time_s",
     "server_time_s",
     "network_time_s",
+    "handling_time_s",
     "upload_bytes",
     "download_bytes",
     "round_trips",
@@ -119,4 +124,4 @@ COST_COLUMNS = (
 )
 
 COST_TEXTS = ("kind", "run_id", "model", "backend", "options", "device", "machine", "bits", "inputs", "network", "currency")
-COST_TEXTS += ("limited_by", "products_basis", "local_basis", "formula", "basis", "run_ids")
+COST_TEXTS += ("arrangement", "limited_by", "products_basis", "local_basis", "formula", "basis", "run_ids")

@@ -45,6 +45,16 @@ def present_run_id(run_id: str) -> str:
     return f"{FORMER_STAGES[stage]}_{rest}" if stage in FORMER_STAGES else run_id
 
 
+def machine_of(environment: dict) -> str:
+    """The machine as the rows of that run name it; of before names had instructions, processor and cores. Empty if unknown.
+
+    A GPU stands in front of it in rows, ` beside ` between the two.
+    """
+    cores = environment.get("cores")
+    parts = environment.get("processor", ""), f"{cores} cores" if cores else ""
+    return environment.get("machine") or ", ".join(part for part in parts if part)
+
+
 def find_sidecars(results: Path, recorded: Path, run_id: str) -> list[tuple[Path, dict]]:
     """Where the sidecars of a run are, and what they say: of the study in `results`, or else of the records in `recorded`."""
     run_id = present_run_id(run_id)

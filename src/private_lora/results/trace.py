@@ -13,7 +13,7 @@ from pathlib import Path
 from private_lora.core.errors import UserError
 from private_lora.results.parameters import parameters_text
 from private_lora.results.schema import TEXTS
-from private_lora.results.sidecars import present_run_id
+from private_lora.results.sidecars import machine_of, present_run_id
 
 RUN_IDS = "run_ids"
 UNKNOWN = "not recorded"
@@ -128,8 +128,7 @@ def _commit(environment: dict) -> str:
 
 
 def _machine(environment: dict) -> str:
-    known = [environment.get("processor"), f"{environment['cores']} cores" if "cores" in environment else None]
-    return ", ".join(part for part in (*known, environment.get("platform")) if part) or UNKNOWN
+    return ", ".join(part for part in (machine_of(environment), environment.get("platform")) if part) or UNKNOWN
 
 
 def _threads(sidecar: dict) -> str:

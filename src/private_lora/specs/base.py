@@ -105,10 +105,14 @@ def check_bits(backend: str, activation_bits: int | None, weight_bits: int | Non
         )
 
 
-def check_range(backend: str, activation_bits: int | None, weight_bits: int | None) -> None:
-    """Nothing; raises UserError when a single product of the largest quantized values is more than a backend keeps of a sum."""
+def check_range(backend: str, activation_bits: int | None, weight_bits: int | None, options: dict) -> None:
+    """Nothing; raises UserError when a single product of the largest quantized values is more than a backend keeps of a sum.
+
+    Unless its options ask for what happens then.
+    """
     kept = BACKENDS[backend].result_bits
-    if kept and (2 ** (weight_bits - 1) - 1) * 2 ** (activation_bits - 1) >= 2 ** (kept - 1):
+    refuses = kept and options.get("overflow", "refuse") == "refuse"
+    if refuses and (2 ** (weight_bits - 1) - 1) * 2 ** (activation_bits - 1) >= 2 ** (kept - 1):
         raise UserError(
             f"{backend} keeps {kept} bits of a result, and activations of {activation_bits} bits times weights of "
             f"{weight_bits} need more: use fewer bits"

@@ -61,6 +61,7 @@ class BlockSpec(Spec):
     """q, k, v are one product, and gate, up another, forward and backward"""
     device: Literal["cpu", "cuda"] = "cpu"
     repeats: Positive = 3
+    """timed passes over all shapes; in each the backends take turns in an order drawn at random"""
     warmup: NotNegative = 1
     """passes before the ones that are timed"""
     seed: NotNegative = 0

@@ -55,6 +55,7 @@ DATASETS = by_name(
             f"{_SOURCES}.jsonl",
             "records of JSONL files",
             {"path": str, "train_path": str, "test_path": str} | _FIELDS,
+            divisible=True,
         ),
         DataDescriptor(
             "hub",
@@ -62,6 +63,7 @@ DATASETS = by_name(
             "records of a data set on the Hugging Face hub",
             {"name": str, "config": str, "revision": str, "train_split": str, "test_split": str} | _FIELDS,
             is_local=False,
+            divisible=True,
         ),
         DataDescriptor(
             "random_tokens",

@@ -111,7 +111,8 @@ class DataDescriptor:
 
     module: has `validate(options)` and `examples(options, split, seed)`. text: what it gives. options: their types by name.
     has_answers: whether its examples may have an answer to compare with. is_local: they can be counted before any job.
-    is_public: they are nobody's own texts, whatever the options, so that records may show some.
+    is_public: they are nobody's own texts, whatever the options, so that records may show some. divisible: it is one list, of
+    which a run may hold out a part of its own choice.
     """
 
     name: str
@@ -121,6 +122,7 @@ class DataDescriptor:
     has_answers: bool = True
     is_local: bool = True
     is_public: bool = False
+    divisible: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
 ConstantRows = Literal["exact", "reference"]
 Weights = Literal["pretrained", "random"]
+Targets = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
 def _number(**limits: float):

@@ -21,8 +21,8 @@ class NoOptions(BaseModel):
 class FloatOptions(NoOptions):
     """Of the plain product."""
 
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """of weights and products; rows and answers are float32"""
+    dtype: Literal["float32", "bfloat16", "int8", "int4"] = "float32"
+    """of weights and products; rows and answers are float32. int8, int4: of weights alone, in groups of 64 with a scale"""
     library: Literal["torch", "onednn"] = "torch"
     """of the float32 product: torch.matmul, or oneDNN's, twice as fast where torch calls MKL on processors of AMD's"""
 
@@ -57,6 +57,9 @@ class GlweSimulatedOptions(NoOptions):
 
     noise_std: Quantity = 19.05
     """in units of the integer product"""
+    overflow: Literal["refuse", "wrap", "wrap_unsigned"] = "refuse"
+    """of sums that could need more bits than the scheme keeps: refuse the layer; or wrap, let them wrap around in silence as
+    the extension does, and count those that did; or wrap_unsigned, the same of the reference's sums, of unsigned activations"""
     seed: NotNegative = 0
     """of the noise, which protects nothing; a run gives its own"""
 

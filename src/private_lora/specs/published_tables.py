@@ -33,8 +33,9 @@ TABLES = (
         "What this study set out to show, computed from its rows: value (of the seed that is hardest on the claim), target, "
         "and verdict. *MISSED* is printed where a target was missed, *no data* where the study as configured has no such run, "
         "*no target* where a value is reported only. Settings that diverged, failed or ended more than 5 % above float are "
-        "listed at the end as *FAILS*. Ratios are between products and steps whose calls are arranged alike. Losses show what "
-        "quantization and encryption change, not that a model learned a task.",
+        "listed at the end as *FAILS*. Ratios are between products and steps whose calls are arranged alike; a target over "
+        "float32 counts over oneDNN's float32 too, where that was measured. Losses show what quantization and encryption "
+        "change, not that a model learned a task.",
     ),
     Published(
         "final_loss",
@@ -67,7 +68,34 @@ TABLES = (
         "Gradient inflation by constant rows",
         "private_lora.publish.tables.convergence:gradient_inflation",
         "Median gradient norm over that of float, for constant rows treated as in the reference implementation and kept "
-        "exact, with the loss at the end. The rows of the encrypted study show the same under the real scheme.",
+        "exact, with the loss at the end. The rows of the encrypted study show the same under the real scheme. The ratio "
+        "depends on the padding rule, the share of zero rows and the clear gradient: those of other settings than the "
+        "published one do not compare with the published ratio.",
+    ),
+    Published(
+        "inflation_prediction",
+        "Gradient inflation, predicted and measured",
+        "private_lora.publish.tables.inflation:inflation_prediction",
+        "Gradient norm over the clear integer run's when rows of zero gradient have the scale 1 under noise: measured (median "
+        "and range over steps and seeds), and predicted for the same steps from the share of zero rows, the weights' scale, "
+        "the noise and a gain measured on the clear run. *error percent*: the predicted median over the measured one, with its "
+        "sign. Last rows: the published ratios of Llama-3.2-1B, where padding counts too.",
+    ),
+    Published(
+        "overflow",
+        "Where sums overflow, and the loss then",
+        "private_lora.publish.tables.overflow:overflow",
+        "The published scheme keeps 27 bits of a sum, and a larger one wraps around in silence. By bits and quantizers: worst "
+        "case of any layer, share of outputs that wrapped around forward and backward, and losses beside those of the exact "
+        "integers of the same batches, of sums of signed activations and of unsigned ones, as in the reference implementation. "
+        "All of it simulated: `glwe` refuses such plans. The last line is the published loss of one batch under overflow.",
+    ),
+    Published(
+        "overflow_layers",
+        "Overflow by layer",
+        "private_lora.publish.tables.overflow:overflow_layers",
+        "For every kind of layer, forward and backward: bits that its sums could need by its shape alone and by its quantized "
+        "weights, beside the outputs that were compared with the exact integer product and those that wrapped around.",
     ),
     Published(
         "packed_training",
@@ -145,8 +173,9 @@ TABLES = (
         "private_lora.publish.tables.generation:generation",
         "A text generated one token at a time, cache and sampling at the client, in process and through workers: prompt, first "
         "token of a single row and the tokens behind it apart. *token time*: median over the tokens, with the range, and its "
-        "ratios to float32 and exact integers in the same arrangement. Bytes and calls are those of one token. Prompts are "
-        "random tokens, so that a text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
+        "ratios to float32 and exact integers in the same arrangement; pads are made with the prompt, so that only *text s "
+        "per token* has all that a token costs. Bytes and calls are those of one token. Prompts are random tokens, so that a "
+        "text has no end; *tokens equal to integer* counts the very tokens of the exact integer run.",
     ),
     Published(
         "security",
@@ -176,13 +205,32 @@ TABLES = (
         "adapter.",
     ),
     Published(
+        "alone_or_outsourced",
+        "The client alone, or with workers",
+        "private_lora.publish.tables.alone:alone_or_outsourced",
+        "The same LoRA step at the same batch on the same machine, behind the first step: by the client alone, its "
+        "weights held in 32, 16, 8 or 4 bits, and encrypted through workers over a shaped link. *client cpu*: seconds of all "
+        "threads of the client's own process; *wall*: of the step, in which client and workers share the machine's cores. "
+        "Memory is the peak of each process. Money is arithmetic on measured seconds and bytes at the assumed prices. ``glwe`` "
+        "is extrapolated from one row of each layer, as *formula* says. The notes say, for each batch, whether outsourcing "
+        "pays in time, memory or money.",
+    ),
+    Published(
         "step_cost",
         "Cost of a step, predicted",
         "private_lora.publish.tables.step_cost:step_cost",
         "What a private fine-tuning step costs, as the cost model predicts it: seconds, bytes per token and money by model, "
-        "scheme, network and number of workers. *products* and *local* say whether the parts were measured or extrapolated, "
+        "scheme, network and arrangement of workers. *products* and *local* say whether parts were measured or extrapolated, "
         "*formula* how. The sum is always a prediction. Networks and prices are assumptions of the configuration (section "
         "``costs``).",
+    ),
+    Published(
+        "cost_validation",
+        "The cost model through workers, and the steps measured",
+        "private_lora.publish.tables.cost_validation:cost_validation",
+        "What the cost model predicts of whole steps through workers, on loopback or a shaped link, beside the steps that "
+        "were measured: the error with its sign, and whether it is within 15 %. Parts were measured by themselves, never "
+        "fitted to the step predicted; *unseen* says what of it they were not measured with.",
     ),
     Published(
         "client_economics",
@@ -209,6 +257,15 @@ TABLES = (
         "the ratio was taken. Models, data and hardware differ, as the column *differences* says: a ratio is a comparison of "
         "like quantities, not of like experiments. Costs by token stand with the tokens of the batch on either side, and are "
         "divided only where the calls are arranged alike. An empty cell under *ours* means that this study has no such run.",
+    ),
+    Published(
+        "literature",
+        "Other systems' published figures, and ours",
+        "private_lora.publish.tables.literature:literature",
+        "What others published for private inference and training of language models, and our measured steps and texts of "
+        "Llama-3.2-1B: who is trusted, how often client and server talk, on which hardware, what is protected, and the figure "
+        "with its source and certainty. No ratio is taken across hardware, models, tasks or threat models; the notes say what "
+        "cannot be compared.",
     ),
     Published(
         "runs",

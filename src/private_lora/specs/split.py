@@ -51,5 +51,5 @@ class SplitSpec(Spec):
     def _can_be_split(self) -> Self:
         valid(check_backend, self.backend, self.device, self.backend_options)
         valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
-        valid(check_range, self.backend, self.activation_bits, self.weight_bits)
+        valid(check_range, self.backend, self.activation_bits, self.weight_bits, self.backend_options)
         return self

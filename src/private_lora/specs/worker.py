@@ -66,7 +66,7 @@ class WorkerSpec(Spec):
         valid(check_remote, self.backend)
         valid(check_backend, self.backend, self.device, self.backend_options)
         valid(check_bits, self.backend, self.activation_bits, self.weight_bits)
-        valid(check_range, self.backend, self.activation_bits, self.weight_bits)
+        valid(check_range, self.backend, self.activation_bits, self.weight_bits, self.backend_options)
         try:
             parse_ranges(self.layers)
         except UserError as error:

@@ -90,10 +90,14 @@ class LayerGroup:
         if self._backward is None:
             raise RuntimeError("this model was split for answers alone: it has no products backward")
         rows = np.concatenate([_rows(gradient) for gradient in gradients], axis=1)
-        timings = self._session.timings
+        is_zero = ~rows.any(axis=1)
+        timings, probe = self._session.timings, self._session.probe
         timings.backward_rows += len(rows)
-        timings.zero_backward_rows += len(rows) - int(rows.any(axis=1).sum())
-        return _tensor(self._backward(rows), gradients[0])
+        timings.zero_backward_rows += int(is_zero.sum())
+        gradient = self._backward(rows)
+        if probe is not None:
+            probe.add(gradient, is_zero, self._backward.terms)
+        return _tensor(gradient, gradients[0])
 
 
 def _rows(x: torch.Tensor) -> np.ndarray:
@@ -128,19 +132,44 @@ class SplitLinear(nn.Module):
 def split_model(
     peft_model: nn.Module, session: Session, share_inputs: bool, source: WeightSource, backward: bool = True
 ) -> int:
-    """Number of frozen linear layers under LoRA in a peft model that now call the session's backend; in place.
+    """Number of frozen linear layers in a peft model, with or without LoRA, that now call the session's backend; in place.
 
     share_inputs: whether layers with the same input are one remote call. source: gives each layer's weight by the base model's
     name for it, when its turn comes. backward: whether gradients are to be sent back through them. Raises UserError on a layer
     that cannot be split, or whose weight the backend refuses.
     """
+    base, head = peft_model.get_base_model(), peft_model.get_output_embeddings()
+    layers = {name: layer for name, outer, layer in linear_layers(base) if outer is not head}
+    for name, layer in split_layers(layers, session, share_inputs, source, backward):
+        replace_layer(base, name, layer)
+    return len(layers)
+
+
+def linear_layers(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Name, what stands there (under LoRA: peft's layer) and the linear layer; not those that LoRA itself is made of."""
+    from peft.tuners.lora import LoraLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+    from transformers.pytorch_utils import Conv1D
+
+    for own_name, child in module.named_children():
+        layer = child.base_layer if isinstance(child, LoraLayer) else child
+        if isinstance(layer, (nn.Linear, Conv1D)):
+            yield f"{path}{own_name}", child, layer
+        elif not isinstance(child, (LoraLayer, AuxiliaryTrainingWrapper)):
+            yield from linear_layers(child, f"{path}{own_name}.")
+
+
+def replace_layer(base: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    """What stood under this name in the base model of a peft model, or peft's layer around it; `layer` is there now."""
     from peft.tuners.lora import LoraLayer
 
-    adapted = {name.removeprefix(PEFT_PREFIX): m for name, m in peft_model.named_modules() if isinstance(m, LoraLayer)}
-    layers = {name: m.base_layer for name, m in adapted.items()}
-    for name, layer in split_layers(layers, session, share_inputs, source, backward):
-        adapted[name].base_layer = layer
-    return len(adapted)
+    module = base.get_submodule(name)
+    if isinstance(module, LoraLayer):
+        module.base_layer = layer
+    else:
+        parent, _, own_name = name.rpartition(".")
+        setattr(base.get_submodule(parent), own_name, layer)
+    return module
 
 
 def split_layers(
@@ -159,12 +188,15 @@ def split_layers(
             yield name, SplitLinear(layers[name], group, member)
 
 
-def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int) -> None:
+def calibrate(
+    peft_model: nn.Module, session: Session, batch_size: int, sequence_length: int, seed: int, begins: bool = True
+) -> None:
     """Set the ranges of static quantizers by one pass, forward and backward, on random token ids and labels.
 
-    As the reference implementation does (Concrete ML `LoraTrainer.compile`), but each row starts with the begin token, as in
-    training: the massive activations of large models sit there. The batch size is the training's, because the loss is a mean
-    over tokens and so sets the size of gradients. In float32, without dropout; gradients are dropped.
+    As the reference implementation does (the inputset of its notebooks, given to `LoraTrainer.compile`). begins: but each row
+    starts with the begin token, as in training: the massive activations of large models sit there. The batch size is the
+    training's, because the loss is a mean over tokens and so sets the size of gradients. In float32, without dropout;
+    gradients are dropped.
     """
     generator = torch.Generator().manual_seed(seed)
     vocabulary = peft_model.get_input_embeddings().weight.shape[0]
@@ -172,7 +204,7 @@ def calibrate(peft_model: nn.Module, session: Session, batch_size: int, sequence
     tokens = torch.randint(vocabulary, shape, generator=generator)
     labels = torch.randint(vocabulary, shape, generator=generator)
     begin = peft_model.config.bos_token_id
-    if begin is not None:
+    if begins and begin is not None:
         tokens[:, 0] = begin
     was_training = peft_model.training
     session.calibrating = True

@@ -24,7 +24,7 @@ class RemoteProduct:
         self.session, self.name = session, weight.name
         self.calibrated_range: tuple[float, float] | None = None
         q = session.quantization
-        self._terms = weight.terms
+        self.terms = weight.terms
         try:
             self.plan = session.backend.plan(weight.values, q.activation_bits)
         except ValueError as error:
@@ -33,7 +33,7 @@ class RemoteProduct:
         session.keys = self.client.keys  # one key for all layers of a run: GLWE's packing key is 134 MB
         self.client.prepare(weight.values)
         self.server = session.place.server(session.backend, self.plan, weight)
-        measures_noise = self._terms is not None and not self.plan.exact and session.place.is_local
+        measures_noise = self.terms is not None and not self.plan.exact and session.place.is_local
         self._truth = ExactProduct(weight.values, q.activation_bits) if measures_noise else None
         self._weight = np.ascontiguousarray(original) if ACTIVATION_QUANTIZERS[q.activation_quantizer].calibrated else None
         session.products.append(self)
@@ -42,7 +42,7 @@ class RemoteProduct:
         """float32 T x D from float32 T x K."""
         if self.session.calibrating:
             return self._calibrate(x)
-        if self._terms is None:
+        if self.terms is None:
             return self._remote(x)
         q, timings = self.session.quantization, self.session.timings
         watch = Stopwatch()
@@ -50,12 +50,18 @@ class RemoteProduct:
         quantize_s = watch.lap()
         product = self._remote(rows.values)
         watch.lap()  # it is timed by itself
-        y = dequantize_product(product, rows, self._terms)
+        y = dequantize_product(product, rows, self.terms)
         timings.quantize_s += quantize_s + watch.lap()
         if self._truth is not None:
-            self.session.noise.add(product - self._truth(rows.values))
+            self.session.noise.add(self._noise(product - self._truth(rows.values)))
             timings.check_s += watch.lap()
         return y
+
+    def _noise(self, error: np.ndarray) -> np.ndarray:
+        """Errors of an answer without what wrapped around, which is counted, where a plan lets sums wrap around."""
+        if "overflow" not in self.plan.parameters:
+            return error
+        return self.session.overflow.add(self.name, error, self.plan.parameters["result_bits"])
 
     def _remote(self, x: np.ndarray) -> np.ndarray:
         """The backend's answer, its operations timed and its ciphertexts measured."""

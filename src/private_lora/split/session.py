@@ -10,8 +10,10 @@ import numpy as np
 
 from private_lora.backends.contract import Backend, Client, Counters, Plan
 from private_lora.specs.quantization import Quantization
+from private_lora.split.overflow import OverflowMeter
 from private_lora.split.place import InProcess, Place
 from private_lora.split.tape import Tape
+from private_lora.split.zero_rows import ZeroRowProbe
 
 
 class SessionProduct(Protocol):
@@ -78,6 +80,7 @@ class Session:
     quantization: Quantization
     timings: Timings = field(default_factory=Timings)
     noise: NoiseMeter = field(default_factory=NoiseMeter)
+    overflow: OverflowMeter = field(default_factory=OverflowMeter)
     products: list[SessionProduct] = field(default_factory=list)
     keys: object = None
     calibrating: bool = False
@@ -85,6 +88,8 @@ class Session:
     """What the run had counted when it was interrupted."""
     tape: Tape | None = None
     """Where answers are kept, or taken from, while a block runs whose activations are recomputed in backward."""
+    probe: ZeroRowProbe | None = None
+    """What adds noise to the zero rows of a backward pass, while one is measured."""
     place: Place = field(default_factory=InProcess)
     """Where products are computed."""
 
@@ -107,6 +112,7 @@ class Session:
         """Wipe the client's secrets: nothing can be asked any more."""
         self.backend.close(self.keys)
 
-    def resume(self, timings: dict, noise: dict, counters: dict) -> None:
+    def resume(self, timings: dict, noise: dict, overflow: dict, counters: dict) -> None:
         """Count on from an interrupted run."""
         self.timings, self.noise, self.before = Timings(**timings), NoiseMeter(**noise), Counters(**counters)
+        self.overflow = OverflowMeter(**overflow)

@@ -40,7 +40,9 @@ def forward_weight(weight: np.ndarray, name: str, widths: Sequence[int], quantiz
 
 def backward_weight(weight: np.ndarray, name: str, quantization: Quantization) -> ProductWeight:
     """Of dx = g W^T for the same W, now one matrix."""
-    return product_weight(np.ascontiguousarray(weight.T), f"{name} backward", quantization)
+    # Unquantized it is the forward weight itself, which a server in the clear then holds once for both.
+    transposed = weight.T if quantization.weight_bits is None else np.ascontiguousarray(weight.T)
+    return product_weight(transposed, f"{name} backward", quantization)
 
 
 def product_weight(

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from private_lora.core.errors import UserError
 from private_lora.core.paths import ROOT
+from private_lora.results.records import FILES as RECORDED_FILES
+from private_lora.results.records import check_committed
 from private_lora.specs.costs import CostSpec
 from private_lora.specs.published import PUBLISHED_FIGURES, PUBLISHED_TABLES, chosen
 from private_lora.specs.sentences import complaint
-from private_lora.specs.stages import MEASUREMENTS
 from private_lora.study.grid import (
     Study,
     expand_blocks,
@@ -31,7 +32,6 @@ from private_lora.study.grid import (
 from private_lora.study.sections import StudyConfig
 
 DEFAULTS = ROOT / "config" / "config.yaml"
-RECORDED_FILES = ("convergence.csv", *(f"{kind}.csv" for kind in MEASUREMENTS))
 
 
 def load_study(paths: Iterable[str | Path]) -> Study:
@@ -104,7 +104,7 @@ def check_data(specs: Iterable) -> None:
     """Nothing; raises UserError on unknown options, missing or malformed local files, or too few examples in them."""
     needed: dict[tuple, tuple] = {}
     for spec in specs:
-        key = spec.data, json.dumps(spec.data_options, sort_keys=True)
+        key = spec.data, json.dumps(spec.data_options, sort_keys=True), spec.held_out
         train, test = needed.get(key, (0, 0))
         examples = max(spec.eval_examples, spec.generate_examples)
         needed[key] = max(train, spec.train_examples), max(test, examples)
@@ -113,18 +113,20 @@ def check_data(specs: Iterable) -> None:
     # Imported here: numpy takes a moment, and a study of recorded rows has no texts.
     from private_lora.data.load import validate_data
 
-    for (name, options), counts in needed.items():
+    for (name, options, held_out), counts in needed.items():
         # Generating thousands of problems only to count them would cost a second at every start of Snakemake.
-        _located("data_options", validate_data, name, json.loads(options), *(counts if name == "jsonl" else ()))
+        counted = (*counts, held_out) if name == "jsonl" else ()
+        _located("data_options", validate_data, name, json.loads(options), *counted)
 
 
 def recorded_directory(where: str, name: str | None) -> Path | None:
-    """The directory of recorded rows; raises UserError when it holds none."""
+    """The directory of recorded rows; raises UserError when it holds none, or runs whose code is in no commit."""
     if name is None:
         return None
     directory = Path(name)
     if not any((directory / file).is_file() for file in RECORDED_FILES):
         raise UserError(f"config: {where}: no {' or '.join(RECORDED_FILES)} in {directory}: check the path")
+    _located(where, check_committed, directory)
     return directory
 
 

@@ -301,14 +301,17 @@ def _group_layers(section: dict, group: dict) -> Iterator[LayerSpec]:
     """Backends x shapes of one group, each at the group's bits."""
     bits = _bit_fields(group.get("bits", section["bits"]))
     device = group.get("device", "cpu")
-    for backend, shape in itertools.product(group["backends"], group["shapes"]):
+    listed = [{"name": b} if isinstance(b, str) else b for b in group["backends"]]
+    for named, shape in itertools.product(listed, group["shapes"]):
+        backend, variant = named["name"], named.get("variant", "")
         check_name("backend", backend, BACKENDS)
         quantized = BACKENDS[backend].quantized
-        parts = ["layer", backend, "" if device == "cpu" else device, "{rows}x{inputs}x{outputs}".format(**shape)]
+        parts = ["layer", backend, variant, "" if device == "cpu" else device, "{rows}x{inputs}x{outputs}".format(**shape)]
         parts.append(_bits_name(**bits) if quantized else "")
         yield LayerSpec(
             run_id="_".join(part for part in parts if part),
             backend=backend,
+            backend_options=named.get("options", {}),
             device=device,
             **shape,
             **(bits if quantized else {}),

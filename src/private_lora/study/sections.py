@@ -30,9 +30,11 @@ TRAINING = (
     "lora_rank",
     "lora_alpha",
     "lora_dropout",
+    "lora_targets",
     "share_inputs",
     "recompute",
     "learning_rate",
+    "optimizer",
     "weight_decay",
     "warmup_steps",
     "max_grad_norm",
@@ -40,15 +42,20 @@ TRAINING = (
     "steps",
     "batch_size",
     "sequence_length",
+    "longer",
     "train_examples",
     "rehearsed_rows",
     "eval_examples",
+    "held_out",
     "eval_every",
     "generate_examples",
     "pad",
     "general_examples",
     "count_padding",
+    "count_newline",
+    "calibration",
     "checkpoint_every",
+    "zero_row_probes",
 )
 
 
@@ -211,7 +218,7 @@ class Shape(Model):
 class LayerGroup(Model):
     """Backends x shapes."""
 
-    backends: _list_of(str)
+    backends: Backends
     shapes: _list_of(Shape)
     device: str = _optional()
     bits: BitWidth = _optional()
@@ -291,6 +298,7 @@ class StudyConfig(Model):
     training: Training
     knowledge: FineTuning = _optional()
     sweep: FineTuning
+    overflow: FineTuning = _optional()
     codebase: FineTuning
     inflation: FineTuning
     encrypted: FineTuning

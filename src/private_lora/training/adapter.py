@@ -17,9 +17,23 @@ CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def add_adapter(base: torch.nn.Module, spec: RunSpec) -> torch.nn.Module:
-    """The base model with LoRA on all its linear layers but the output head, initialised from the seed."""
+    """The base model with LoRA on the spec's linear layers, by default all but the output head, initialised from the seed.
+
+    Raises UserError on a target that is none of them.
+    """
     torch.manual_seed(spec.seed)
-    return _adapted(base, r=spec.lora_rank, lora_alpha=spec.lora_alpha, lora_dropout=spec.lora_dropout)
+    if spec.lora_targets:
+        _check_targets(base, spec.lora_targets)
+    settings = {"r": spec.lora_rank, "lora_alpha": spec.lora_alpha, "lora_dropout": spec.lora_dropout}
+    return _adapted(base, spec.lora_targets, **settings)
+
+
+def _check_targets(base: torch.nn.Module, targets: list[str]) -> None:
+    names = remote_layers(base)
+    for target in targets:
+        if not any(f".{name}".endswith(f".{target}") for name in names):
+            known = dict.fromkeys(name.rpartition(".")[2] for name in names)
+            raise UserError(f"lora_targets: the model has no linear layer {target!r}: its layers are {', '.join(known)}")
 
 
 def without_adapter(base: torch.nn.Module) -> torch.nn.Module:
@@ -29,13 +43,13 @@ def without_adapter(base: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _adapted(base: torch.nn.Module, **settings) -> torch.nn.Module:
+def _adapted(base: torch.nn.Module, targets: list[str] | None = None, **settings) -> torch.nn.Module:
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
     has_conv1d = any(isinstance(m, Conv1D) for m in base.modules())
     base.config.use_cache = False
-    config = LoraConfig(target_modules="all-linear", fan_in_fan_out=has_conv1d, task_type="CAUSAL_LM", **settings)
+    config = LoraConfig(target_modules=targets or "all-linear", fan_in_fan_out=has_conv1d, task_type="CAUSAL_LM", **settings)
     return get_peft_model(base, config)
 
 
@@ -51,8 +65,8 @@ def load_adapter(base: torch.nn.Module, directory: Path) -> torch.nn.Module:
     except ValueError:  # of a layer that the model does not have
         raise _misfit(directory, f"it adapts {', '.join(sorted(config.target_modules))}, which the model has not") from None
     adapted = {name.removeprefix("base_model.model.") for name, m in model.named_modules() if isinstance(m, LoraLayer)}
-    if adapted != linear:
-        raise _misfit(directory, f"it adapts {len(adapted)} layers and the model has {len(linear)} linear ones")
+    if not adapted <= linear:
+        raise _misfit(directory, f"it adapts {', '.join(sorted(adapted - linear))}, which the backend does not compute")
     expected = get_peft_model_state_dict(model, save_embedding_layers=False)
     for name in sorted(expected.keys() | tensors.keys()):
         there, here = (tuple(values[name].shape) if name in values else "missing" for values in (tensors, expected))

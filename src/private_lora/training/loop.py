@@ -18,6 +18,7 @@ from private_lora.training.evaluation import evaluate_losses, greedy_answers, to
 from private_lora.training.head import mean_loss
 from private_lora.training.metrics import exact_matches, perplexity, right_texts, running_mean
 from private_lora.training.preparation import Run, shows_lengths
+from private_lora.training.probes import probe_zero_rows
 
 GENERATED_TOKENS = 64
 
@@ -50,8 +51,9 @@ def _take_steps(run: Run) -> None:
 
 
 def train_step(run: Run) -> None:
-    """One optimizer step and its rows. Checks of approximate answers are not counted in its time."""
+    """One optimizer step and its rows. Checks of approximate answers and probes count in its CPU time, not in its time."""
     spec, start, checked = run.spec, time.perf_counter(), run.session.timings.check_s
+    cpu_start = time.process_time()
     arrays = run.batch(run.step)
     learning_rate = run.scheduler.get_last_lr()[0]
     seed_dropout(spec, run.step)
@@ -60,15 +62,25 @@ def train_step(run: Run) -> None:
     value = loss.item()
     if not math.isfinite(value):
         raise FloatingPointError(f"the loss is {value} at step {run.step + 1}")
-    loss.backward()
+    loss.backward(retain_graph=bool(spec.zero_row_probes))
     parameters = [p for p in run.model.parameters() if p.requires_grad]
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, spec.max_grad_norm))
+    probing = time.perf_counter()
+    probe_zero_rows(run, loss, parameters)
+    start += time.perf_counter() - probing
+    norm = clip_gradients(parameters, spec.max_grad_norm)
     run.optimizer.step()
     run.scheduler.step()
     run.optimizer.zero_grad()
     run.train_tokens += int(arrays["attention_mask"].sum())
     seconds = time.perf_counter() - start - (run.session.timings.check_s - checked)
-    record_step(run, value, norm, learning_rate, seconds)
+    record_step(run, value, norm, learning_rate, seconds, time.process_time() - cpu_start)
+
+
+def clip_gradients(parameters: list[torch.nn.Parameter], largest: float | None) -> float:
+    """The norm of all gradients together, before they are scaled to the largest that it may have; None: they are left alone."""
+    if largest is None:
+        return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    return float(torch.nn.utils.clip_grad_norm_(parameters, largest))
 
 
 def seed_dropout(spec: RunSpec, step: int) -> None:
@@ -76,8 +88,10 @@ def seed_dropout(spec: RunSpec, step: int) -> None:
     torch.manual_seed(spec.seed * 1_000_003 + step)
 
 
-def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float) -> None:
-    """Rows of one training step; counts it, and tells of it."""
+def record_step(
+    run: Run, loss: float, grad_norm: float, learning_rate: float, seconds: float, cpu_seconds: float | None = None
+) -> None:
+    """Rows of one training step; counts it, and tells of it. cpu_seconds: of all threads of this process, where it trains."""
     run.step += 1
     run.losses.append(loss)
     run.seconds += seconds
@@ -87,6 +101,8 @@ def record_step(run: Run, loss: float, grad_norm: float, learning_rate: float, s
     run.recorder.add("grad_norm", grad_norm, "", **columns)
     run.recorder.add("learning_rate", learning_rate, "", **columns)
     run.recorder.add("step_time_s", seconds, "s", **columns)
+    if cpu_seconds is not None:
+        run.recorder.add("step_cpu_time_s", cpu_seconds, "s", **columns)
     run.live.on_step(run, loss, grad_norm, learning_rate, seconds)
 
 
@@ -158,6 +174,7 @@ def save(run: Run) -> bool:
             "scheduler": run.scheduler.state_dict(),
             "stages": asdict(session.timings),
             "noise": asdict(session.noise),
+            "overflow": asdict(session.overflow),
             "counters": asdict(session.counters),
         }
     )
@@ -177,4 +194,4 @@ def restore(run: Run) -> None:
     run.step, run.losses = state["step"], state["losses"]
     run.train_tokens, run.seconds = state["train_tokens"], state["seconds"]
     run.recorder.resume(state["rows"])
-    run.session.resume(state["stages"], state["noise"], state["counters"])
+    run.session.resume(state["stages"], state["noise"], state.get("overflow", {}), state["counters"])

@@ -11,9 +11,9 @@ import torch
 
 from private_lora.backends import load as load_backend
 from private_lora.core.memory import give_back_memory
-from private_lora.data.encoding import Batches, Encoded, encode, encoding_report, with_room
+from private_lora.data.encoding import Batches, Encoded, encode, encoding_report, text_lengths, with_room
 from private_lora.data.examples import Example
-from private_lora.data.load import load_examples
+from private_lora.data.load import load_divided, load_examples
 from private_lora.data.sources.random_tokens import random_tokens
 from private_lora.models.stream import Frame, WeightSource, load_frame, load_whole
 from private_lora.results.provenance import machine
@@ -151,13 +151,17 @@ def split_base(
 
 def load_texts(spec: RunSpec, tokenizer) -> Texts:
     """The spec's training and held-out examples as token ids."""
-    train = load_examples(spec.data, spec.data_options, "train", spec.train_examples, spec.seed)
-    held_out = load_examples(spec.data, spec.data_options, "test", spec.eval_examples, 0)
+    counts, left_out = (spec.train_examples, spec.eval_examples), spec.longer == "leave_out"
+    fits = (lambda part: [n <= spec.sequence_length for n in text_lengths(part, tokenizer)]) if left_out else None
+    divided = load_divided(spec.data, spec.data_options, *counts, spec.seed, spec.held_out, fits)
+    train, held_out = divided.train, divided.held_out
+    how = tokenizer, spec.sequence_length, spec.count_padding, spec.count_newline
+    report = encoding_report(train, tokenizer, spec.sequence_length)
     return Texts(
-        encode(train, tokenizer, spec.sequence_length, spec.count_padding),
+        encode(train, *how),
         held_out,
-        encode(held_out, tokenizer, spec.sequence_length, spec.count_padding) if held_out else {},
-        encoding_report(train, tokenizer, spec.sequence_length),
+        encode(held_out, *how) if held_out else {},
+        report | ({"longer_left_out": divided.passed_over} if left_out else {}),
         with_room(held_out, tokenizer, spec.sequence_length),
         general_rows(tokenizer, spec.general_examples),
         guessed(train, held_out),
@@ -239,7 +243,8 @@ def make_session(
     split_model(model, session, spec.share_inputs, source, backward)
     session.place.connect(spec)
     if spec.activation_bits is not None and ACTIVATION_QUANTIZERS[spec.activation_quantizer].calibrated:
-        calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed)
+        begins = spec.calibration == "begin_token"
+        calibrate(model, session, spec.batch_size, spec.sequence_length, spec.seed, begins)
     return session
 
 
@@ -259,9 +264,10 @@ def shows_lengths(spec: SplitSpec, session: Session | None) -> bool:
 
 
 def make_optimizer(model: torch.nn.Module, spec: RunSpec):
-    """AdamW over the adapter, and a scheduler with linear warm-up and linear or no decay."""
+    """The spec's optimizer over the adapter, and a scheduler with linear warm-up and linear or no decay."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[spec.optimizer]
+    optimizer = kind(parameters, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
     def factor(step: int) -> float:
         if step < spec.warmup_steps:

@@ -22,6 +22,7 @@ from private_lora.results.provenance import Start, write_sidecar
 from private_lora.specs.backends import BACKENDS
 from private_lora.specs.data import DATASETS
 from private_lora.specs.run import RunSpec
+from private_lora.split.overflow import kind_of
 from private_lora.split.place import Place
 from private_lora.training.evaluation import to_tensors
 from private_lora.training.exactness import exactness
@@ -110,6 +111,7 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
     if run.session is not None:
         _add_session_rows(run.session, add)
         _add_network_rows(run.session, add)
+        _add_overflow_rows(run, failed)
     for metric, (value, unit) in facts.items():
         add(metric, value, unit)
     if run.exact_match_by_guessing is not None:
@@ -121,6 +123,8 @@ def add_run_rows(run: Run, seconds: float, facts: dict, failed: bool) -> None:
     add("model_blocks", run.model_blocks)
     add("share_inputs", int(run.spec.share_inputs))
     add("recompute", int(run.spec.recompute))
+    add("count_padding", int(run.spec.count_padding))
+    add("sgd", int(isinstance(run.optimizer, torch.optim.SGD)))
     add("lora_rank", run.spec.lora_rank)
     add("train_time_s", run.seconds, "s")
     add("total_time_s", seconds, "s")
@@ -155,6 +159,19 @@ def _add_session_rows(session, add) -> None:
         add("accumulator_noise_std", session.noise.std, "units")
         add("accumulator_noise_max", session.noise.largest, "units")
         add("accumulator_noise_samples", session.noise.count)
+
+
+def _add_overflow_rows(run: Run, failed: bool) -> None:
+    """For each kind of product whose sums may wrap around: bits of the worst case, outputs compared, and those that did."""
+    session, status = run.session, "failed" if failed else "ok"
+    for kind, checked in session.overflow.checked.items():
+        layer, phase = kind.rsplit(" ", 1)
+        plans = [product.plan for product in session.products if kind_of(product.name) == kind]
+        worst = max(plan.parameters["accumulator_bits"] for plan in plans)
+        counted = {"accumulator_bits": (worst, "bits"), "checked_outputs": (checked, "")}
+        counted["wrapped_outputs"] = session.overflow.wrapped[kind], ""
+        for metric, (value, unit) in counted.items():
+            run.recorder.add(metric, value, unit, phase=phase, status=status, layer=layer, inputs=plans[0].inputs)
 
 
 def _add_network_rows(session, add) -> None:

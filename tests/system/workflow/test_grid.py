@@ -57,7 +57,7 @@ def test_what_is_published_is_a_target(tree, target):
 def test_gpu_study_is_planned_without_a_gpu(tree):
     study = load_study([GPU])
     jobs = tree.jobs(str(GPU.relative_to(ROOT)))
-    assert len(study.blocks) == 6
+    assert len(study.blocks) == 8
     assert jobs.keys() == {"block_job", "kernels", "publish", "report", "all", "total"}
     assert {"block_utilisation", "block_latency"} <= {*study.tables, *study.figures}
 

@@ -113,6 +113,34 @@ def test_a_sample_is_one_product_of_one_backend(tmp_path):
     assert sorted(int(number) for number, *_ in samples) == list(range(3 * 2 * 2))
 
 
+def test_backends_take_turns_in_an_order_that_is_drawn_and_kept(tmp_path, monkeypatch):
+    names, passes = ["plaintext_float32", "plaintext_int8", "integer"], 8
+    monkeypatch.setattr(block_bench, "_in_random_order", seen := Turns(block_bench._in_random_order))
+    rows = measure(tmp_path, names, repeats=passes - 1, layers={"k": [24, 3]})
+    order = json.loads((tmp_path / "sidecar.json").read_text())["order"]
+    assert set(order) == {"24x3", "3x24"}
+    turns = [turn for shape in ("3x24", "24x3") for turn in order[shape]]
+    assert turns == seen.names and all(sorted(turn) == sorted(names) for turn in turns)
+    # All 16 in one order: one chance in 6^15.
+    assert len({tuple(turn) for turn in turns}) > 1
+    timed = [row for row in rows if row["metric"] == "matmul_time_s"]
+    assert [r["backend"] for r in sorted(timed, key=lambda r: int(r["sample"]))] == [
+        name for shape in ("3x24", "24x3") for turn in order[shape][1:] for name in turn
+    ]
+
+
+class Turns:
+    """Draws as `draw` does, and keeps the names of what it drew."""
+
+    def __init__(self, draw):
+        self._draw, self.names = draw, []
+
+    def __call__(self, contenders):
+        drawn = self._draw(contenders)
+        self.names.append([tally.name for tally, _ in drawn])
+        return drawn
+
+
 def test_table_ratios_are_those_computed_by_hand(tmp_path):
     rows = measure(tmp_path, [*PLAINTEXT, "packed"])
     collect([tmp_path / "records.csv"], tmp_path / "block.csv")

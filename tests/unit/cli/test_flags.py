@@ -24,6 +24,7 @@ VALUES = {
     "share_inputs": False,
     "count_padding": True,
     "lora_alpha": 16.5,
+    "lora_targets": ["q_proj", "v_proj"],
     "learning_rate": 0.001,
     "lr_schedule": "constant",
 }

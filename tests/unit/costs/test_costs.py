@@ -17,6 +17,7 @@ from synthetic_results import (
 
 from private_lora.cli.main import main
 from private_lora.core.errors import UserError
+from private_lora.costs.through_workers import UNKNOWN
 from private_lora.results.reader import Data
 from private_lora.specs.costs import CostSpec
 from private_lora.study.config import DEFAULTS, load_study, merge, read_yaml, study_of
@@ -47,7 +48,7 @@ def test_a_step_is_the_sum_of_measured_products_and_local_work(tmp_path):
     # Medians over the repeats of 1.7 x 1, 1.8 x 3, 1.9 x 2; the first block has no backward of q, k, v.
     assert found["matmul_time_s"] == pytest.approx(1e-12 * 2048 * (32 * WEIGHTS - FIRST) * 3.8)
     assert (found["products_basis"], found["local_basis"], found["basis"]) == ("measured", "measured", "extrapolated")
-    assert pd.isna(found["measured_step_time_s"]) and found["formula"] == ""
+    assert pd.isna(found["measured_step_time_s"]) and found["formula"] == UNKNOWN.formula
     assert found["round_trips"] == 16 * 14 - 3
 
 
@@ -56,12 +57,15 @@ def test_networks_and_workers_are_lines_and_plaintext_has_neither(tmp_path):
     spec = load_study([]).costs
     same = table[(table["model"] == ONE) & (table["tokens"] == 2048) & (table["kind"] == "prediction")]
     packed = same[same["backend"] == "packed"]
-    assert len(packed) == len(spec.networks) * len(spec.workers)
+    assert len(packed) == len(spec.networks) * len(spec.arrangements)
     (plain,) = (row for _, row in same[same["backend"] == "plaintext_float32"].iterrows())
     assert plain["network"] == "" and np.isnan(plain["workers"])
     assert plain["quantize_time_s"] == 0  # who multiplies in float32 does not quantize
     assert plain["step_time_s"] == plain["client_time_s"]
-    assert packed.loc[packed["workers"] == 8, "formula"].str.contains("server / 8, upload x 8").all()
+    shards, one = (packed[packed["arrangement"] == name].set_index("network") for name in ("4 shards", "1 worker"))
+    assert (shards["step_time_s"] == one["step_time_s"]).all() and (shards["server_time_s"] == one["server_time_s"]).all()
+    assert (shards["worker_weights_bytes"] == one["worker_weights_bytes"] / 4).all()
+    assert (shards["money_per_step"] > one["money_per_step"]).all()
 
 
 def test_shapes_that_were_not_measured_are_fitted_and_say_so(tmp_path):
@@ -161,7 +165,9 @@ def test_the_command_writes_the_file(tmp_path):
         ({"networks": [{"name": "n", "bandwidth_bits_per_s": 0, "latency_s": 0}]}, ["bandwidth_bits_per_s", "at least 1"]),
         ({"networks": [{"name": "n", "bandwidth_bits_per_s": 1e9, "latency_s": -1}]}, ["latency_s", "at least 0"]),
         ({"networks": [{"name": "n", "bandwidth_bits_per_s": 1e9, "latency_s": 0}] * 2}, ["'n'", "twice"]),
-        ({"workers": [0]}, ["costs.workers[0]", "at least 1"]),
+        ({"arrangements": [{"name": "a", "shards": 0, "replicas": 1}]}, ["costs.arrangements[0].shards", "at least 1"]),
+        ({"arrangements": [{"name": "a", "shards": 1, "replicas": 1}] * 2}, ["'a'", "twice"]),
+        ({"workers": [1]}, ["costs", "'workers'"]),
         ({"tokens": [12.5]}, ["costs.tokens[0]", "whole number"]),
         ({"prices": {"client_per_hour": -0.1}}, ["costs.prices.client_per_hour", "at least 0"]),
         ({"prices": {"per_month": 1}}, ["costs.prices", "'per_month'"]),

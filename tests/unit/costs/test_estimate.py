@@ -6,6 +6,7 @@ import pytest
 
 from private_lora.backends import load
 from private_lora.costs import plans
+from private_lora.costs.arrangement import Arrangement
 from private_lora.costs.estimate import Asked, estimate, local_model_name
 from private_lora.costs.model import JOINT, products_of
 from private_lora.costs.plans import plan_model
@@ -53,7 +54,7 @@ def asked():
         steps=STEPS,
     )
     with local_model("nano") as model:
-        yield Asked(run, model, 1, NETWORK, PRICES, 16e9)
+        yield Asked(run, model, Arrangement(), NETWORK, PRICES, 16e9)
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +113,21 @@ def test_a_part_of_the_columns_stands_for_all(asked, plan):
     assert (part["basis"], whole["basis"]) == ("extrapolated", "extrapolated")  # of the local work's tokens
 
 
-def test_more_workers_share_the_server_and_the_weights(asked, plan):
-    (one,), (four,) = (estimated(dataclasses.replace(asked, workers=n), plan)["backends"] for n in (1, 4))
-    assert four["step"]["server_time_s"] == one["step"]["server_time_s"] / 4
-    assert four["step"]["upload_bytes"] == 4 * one["step"]["upload_bytes"]
-    assert four["worker_memory_bytes"] < one["worker_memory_bytes"]
+def test_shards_share_the_weights_and_no_time(asked, plan):
+    (one,), (two,) = (estimated(dataclasses.replace(asked, how=Arrangement.of(n, 1)), plan)["backends"] for n in (1, 2))
+    for name in ("server_time_s", "upload_bytes", "step_time_s"):
+        assert two["step"][name] == one["step"][name]
+    assert two["worker_memory_bytes"] < one["worker_memory_bytes"]
+    assert two["total_money"] > one["total_money"]
+
+
+def test_replicas_share_the_rows_of_a_product(asked, plan):
+    halves = Arrangement.of(1, 2, TOKENS // 2)
+    (one,), (two,) = (estimated(dataclasses.replace(asked, how=how), plan)["backends"] for how in (Arrangement(), halves))
+    assert two["step"]["server_time_s"] == pytest.approx(one["step"]["server_time_s"] / 2)
+    assert two["step"]["upload_bytes"] == one["step"]["upload_bytes"]
+    assert two["step"]["step_time_s"] < one["step"]["step_time_s"]
+    assert two["worker_memory_bytes"] == one["worker_memory_bytes"]
 
 
 def test_plain_lora_by_hand(asked, plan):
@@ -164,7 +175,7 @@ def test_yes_where_only_the_client_of_a_large_model_fits(monkeypatch):
     fields |= {"activation_bits": 8, "weight_bits": 8, "batch_size": 1, "sequence_length": TOKENS, "recompute": True}
     run = RunSpec(**fields)
     with local_model(run.model) as model:
-        asked = Asked(run, model, 1, NETWORK, PRICES, 30e9)
+        asked = Asked(run, model, Arrangement(), NETWORK, PRICES, 30e9)
         plan = plan_model(model, load("packed"), quantization_of(run), TOKENS)
         local = LOCAL | {"model": local_model_name(model)}
         found = estimate(asked, {"packed": plan}, rows_of({p.shape for p in plan.products}, 1e-9), local)

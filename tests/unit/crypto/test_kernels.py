@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from private_lora.core.errors import UserError
 from private_lora.crypto import kernels
-from private_lora.crypto.kernels import KERNELS, Int8Product, PrepackedProduct, fastest_kernel, is_exact
+from private_lora.crypto.kernels import KERNELS, Int8Product, PrepackedProduct, fastest_kernel, gpu_kernel, is_exact
 
 EXACT = [name for name, kind in KERNELS.items() if is_exact(kind)]
 ISAS = ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI", "AVX512_CORE_AMX"]
@@ -111,7 +113,23 @@ def test_a_kernel_that_saturates_is_exact_on_small_values_and_not_used(monkeypat
     monkeypatch.setattr(kernels, "KERNELS", {kind.name: kind for kind in (Saturating, Missing, KERNELS["float64"])})
     with caplog.at_level("INFO", logger="private_lora.crypto.kernels"):
         assert fastest_kernel.__wrapped__() == "float64"
-    assert "none that is exact" in caplog.text
+    assert "none that is exact and fast" in caplog.text
+
+
+class Slow(Int8Product):
+    """As torch multiplies int8 on a CPU without units for it."""
+
+    name = "slow"
+
+    def __call__(self, planes):
+        time.sleep(0.2)
+        return super().__call__(planes)
+
+
+def test_an_exact_kernel_that_is_slower_than_float64_is_not_used(monkeypatch):
+    monkeypatch.setattr(kernels, "KERNELS", {kind.name: kind for kind in (Slow, KERNELS["float64"])})
+    assert is_exact(Slow)
+    assert fastest_kernel.__wrapped__() == "float64"
 
 
 class Rounding(Int8Product):
@@ -144,7 +162,19 @@ def test_cuts_for_signed_sums_would_round_with_amx(monkeypatch):
 def test_the_choice_is_logged(caplog):
     with caplog.at_level("INFO", logger="private_lora.crypto.kernels"):
         name = fastest_kernel.__wrapped__()
-    assert f"int8 products: {name}" in caplog.text
+    assert f"int8 products: {name}" in caplog.text or (name == "float64" and "float64 instead" in caplog.text)
+
+
+@pytest.mark.skipif("torch.cuda.is_available()", reason="this machine has a GPU")
+def test_a_gpu_that_does_not_multiply_exactly_is_refused():
+    assert not is_exact(Int8Product, "cuda")
+    with pytest.raises(UserError, match=r"torch\._int_mm on device 'cuda' does not multiply extreme bytes exactly"):
+        gpu_kernel()
+
+
+@pytest.mark.skipif("not torch.cuda.is_available()", reason="this machine has no GPU")
+def test_a_gpu_multiplies_exactly():
+    assert gpu_kernel() == "int8"
 
 
 IN_A_PROCESS = """

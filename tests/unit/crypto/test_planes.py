@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from private_lora.crypto import kernels
-from private_lora.crypto.kernels import CUDA_ROWS, LARGEST_INPUTS, padded_for_cuda
+from private_lora.crypto.kernels import CUDA_ROWS, LARGEST_INPUTS, Int8Product, padded_for_cuda, right_for_cuda
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.ring import LANES
 
@@ -124,10 +124,17 @@ def test_int8_operations_are_counted(rows, inputs, outputs):
 def test_padding_for_cuda_gives_sizes_that_it_takes_and_the_same_product(shape):
     rows, inputs, outputs = shape
     x, weight = torch.from_numpy(int8(0, (rows, inputs))), torch.from_numpy(int8(1, (inputs, outputs)))
-    left, right = padded_for_cuda(x, CUDA_ROWS), padded_for_cuda(weight)
+    left, right = padded_for_cuda(x, CUDA_ROWS), right_for_cuda(weight)
     # torch._int_mm on CUDA: more than 16 rows, and the other sizes in multiples of 8.
     assert left.shape[0] > 16 and not any(size % 8 for size in (left.shape[1], *right.shape))
+    # The left factor row by row, the right one column by column.
+    assert left.stride() == (left.shape[1], 1) and right.stride() == (1, right.shape[0])
     assert torch.equal(torch._int_mm(left, right)[:rows, :outputs], x.int() @ weight.int())
+
+
+@pytest.mark.parametrize(("planes", "rows", "padded"), [(1, 1, 32), (5, 1, 32), (5, 7, 40), (4, 64, 256)])
+def test_operations_of_a_gpu_count_padding_once_for_all_planes(planes, rows, padded):
+    assert Int8Product(int8(0, (30, 9)), "meta").operations(planes, rows) == 2 * padded * 32 * 16
 
 
 @pytest.mark.parametrize("bits", range(2, 17))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from private_lora.core.errors import UserError
-from private_lora.data.encoding import encode, encoding_report, prompt_ids
+from private_lora.data.encoding import encode, encoding_report, prompt_ids, text_lengths
 from private_lora.data.examples import Example
 from private_lora.data.load import load_examples
 
@@ -124,3 +124,34 @@ def test_text_without_a_prompt_is_learned_from_its_first_token(tokenizer):
     encoded = encode([Example("", "for x in y:\n    pass\n")], tokenizer, 64)
     learned = encoded["labels"][0] != -100
     assert not learned[0] and learned[1] and learned.sum() == encoded["attention_mask"].sum() - 1
+
+
+def published_labels(tokenizer, question, answer, length):
+    """Labels of Concrete ML's `process_example`: masked are as many as the question has tokens, and one, the begin token."""
+    ids = [tokenizer.bos_token_id, *tokenizer(question + "\n" + answer, add_special_tokens=False)["input_ids"]]
+    masked = len(tokenizer(question, add_special_tokens=False)["input_ids"]) + 1
+    return [-100 if i < masked else token for i, token in enumerate(ids)][:length]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("question", ["How many apples are left?", "Add the two numbers"])
+def test_the_newline_counts_where_it_is_a_token_of_its_own(tokenizer, question, joined):
+    if joined:
+        tokenizer = make_tokenizer(**SPECIAL)
+        tokenizer.add_tokens(["?\n"])  # as the tokenizer of Llama 3 has it
+    example = Example(question + "\n", "5 of them")
+    encoded = encode([example], tokenizer, 64, count_newline=True)
+    plain = encode([example], tokenizer, 64)
+    expected = published_labels(tokenizer, question, "5 of them", 64)
+    assert encoded["labels"][0, : len(expected)].tolist() == expected
+    newline = int((encoded["labels"] != -100).sum() - (plain["labels"] != -100).sum())
+    assert newline == (not (joined and question.endswith("?")))
+    assert (encoded["input_ids"] == plain["input_ids"]).all()
+
+
+def test_text_lengths_are_those_of_the_published_filter(tokenizer, problems):
+    for example, length in zip(problems, text_lengths(problems, tokenizer), strict=True):
+        question = tokenizer(example.prompt.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+        answer = tokenizer(example.completion, add_special_tokens=False)["input_ids"]
+        assert length == len(question) + len(answer) + 1
+    assert text_lengths([Example("", "abc")], tokenizer) == [len(tokenizer("abc", add_special_tokens=False)["input_ids"])]

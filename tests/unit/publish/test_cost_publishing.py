@@ -49,14 +49,15 @@ def test_stages_of_a_full_step_add_up(tmp_path):
 def test_a_step_cost_has_every_network_and_number_of_workers(tmp_path):
     table = TABLES["step_cost"](data(tmp_path))
     packed = table[(table["model"] == ONE) & (table["backend"] == "packed")]
-    assert len(packed) == 6
+    assert len(packed) == 9
     assert set(table["model"]) == {"GPT-2", ONE, "Qwen2.5-1.5B", "Llama-3.1-8B", "Llama-3.1-70B"}
     assert set(table["backend"]) == {"plaintext_float32", "packed", "packed_approx", "glwe"}
     assert set(table["basis"]) == {"extrapolated"}
     assert set(packed["products_basis"]) == {"measured"}
-    assert packed["step_time_s"].to_numpy() == pytest.approx(
-        packed[["client_time_s", "server_time_s", "network_time_s"]].sum(axis=1)
-    )
+    parts = packed[["client_time_s", "server_time_s", "network_time_s", "handling_time_s"]].sum(axis=1)
+    one, cut = packed["arrangement"].isin(["1 worker", "4 shards"]), packed["arrangement"].str.startswith("4 replicas")
+    assert packed.loc[one, "step_time_s"].to_numpy() == pytest.approx(parts[one].to_numpy())
+    assert (packed.loc[cut, "step_time_s"] < parts[cut]).all() and len(packed[cut]) == 3
 
 
 def test_joint_inputs_are_shown_where_they_were_measured(tmp_path):
@@ -65,7 +66,7 @@ def test_joint_inputs_are_shown_where_they_were_measured(tmp_path):
     found = data(tmp_path, block=rows)
     table = TABLES["step_cost"](found)
     line = table[(table["model"] == ONE) & (table["backend"] == "packed")]
-    assert (set(line["inputs"]), set(line["remote_calls_per_step"])) == ({"joint"}, {16 * 8 - 1})
+    assert (set(line["inputs"]), set(line["remote_calls_per_step"])) == ({"joint"}, {16 * 8 - 1, 16 * (16 * 8 - 1)})
     # A figure's line over all batches is one kind: more batches were measured apart.
     _, points = FIGURES["step_latency"](found)
     assert {s for s in points["series"] if s.startswith("packed,") and "full step" not in s} == {"packed, 8 bits, apart"}
@@ -99,7 +100,7 @@ def test_claims_are_met_by_rows_that_meet_them(tmp_path):
     found = claims(tmp_path)
     chosen = found[found.index.str.startswith((f"packed, full step of {ONE}", "cost model"))]
     targets = chosen[chosen["target"] != "none"]
-    assert len(targets) == 5 and set(targets["verdict"]) == {"met"}
+    assert targets["verdict"].tolist() == ["met"] * 5 + ["no data"]  # the last: of a step over a link
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_one_slow_step_is_enough_to_miss(tmp_path):
     slow["value"] = 300.0
     found = claims(tmp_path, rows)
     assert set(found.loc[found.index.str.contains("slowest step"), "verdict"]) == {"MISSED"}
-    assert set(found.loc[found.index.str.contains("cost model"), "verdict"]) == {"met"}
+    assert set(found.loc[found.index.str.contains("cost model, step of"), "verdict"]) == {"met"}
 
 
 def test_published_steps_and_traffic_stand_beside_measured_and_extrapolated_ones(tmp_path):

@@ -21,6 +21,12 @@ nano,packed,8,512,3.25,5124105.5,"a | b",{RUN}
 mini,packed,8,2048,61,8e6,,
 """
 PAGE = Path("docs/page.md")
+DISTURBED = (
+    SPEED.replace("note,", "note,disturbed,")
+    .replace("plain,", "plain,,")
+    .replace('b",', 'b",a neighbour,')
+    .replace(",,\n", ",,,\n")
+)
 
 
 @pytest.fixture
@@ -196,3 +202,12 @@ def test_no_filled_line_begins_with_a_mark():
     for mark in ("-", "1.", "#", "|", ">"):
         text = " ".join(["word"] * 25 + ["wor", mark, "word"])
         assert wrap(text) == text
+
+
+def test_a_disturbed_time_is_not_quoted(rendered):
+    columns = '{"backend": "backend", "step": ("step_time_s_median", ".1f s"), "up": ("upload_bytes_per_token", ".0f MB")}'
+    page = rendered(f'{{{{ table("speed", {columns}, model="nano") }}}}', DISTURBED)
+    assert "| float | 1.5 s |  |" in page and "| packed | disturbed | 5 MB |" in page
+    assert "1.5 s" in rendered('{{ cell("speed", "step_time_s_median", ".1f s", backend="float") }}', DISTURBED)
+    with pytest.raises(UserError, match="step_time_s_median was disturbed, and is not to be quoted"):
+        rendered('{{ cell("speed", "step_time_s_median", backend="packed", model="nano") }}', DISTURBED)

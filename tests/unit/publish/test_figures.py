@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_inflation import optimizer_rows, probed_rows
 from synthetic_knowledge import knowledge_rows
 from synthetic_loopback import network_rows
+from synthetic_overflow import overflow_rows
 from synthetic_results import (
     block_rows,
     encrypted_rows,
@@ -29,8 +31,8 @@ from private_lora.results.reader import Data
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory) -> Data:
     """A made-up small study: one model in the sweep, few bits, one seed."""
-    rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows()
-    rows += full_size_rows() + knowledge_rows(steps=8)
+    rows = sweep_rows((4, 8), (0, 1), ("mini-llama",)) + encrypted_rows() + inflation_rows() + packed_rows() + probed_rows()
+    rows += full_size_rows() + knowledge_rows(steps=8) + overflow_rows() + optimizer_rows()
     directory, latency = tmp_path_factory.mktemp("synthetic"), layer_rows(("1x256x256",))
     others = {"block": block_rows(), "loopback": network_rows(), "worker_view": view_rows()}
     return Data(write_results(directory, rows, latency, **others))

@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from synthetic_generation import generation_rows
+from synthetic_generation import generation_rows, generation_run
 from synthetic_results import write_results
 
 from private_lora.publish.tables.generation import generation
@@ -39,6 +39,16 @@ def test_ratios_are_to_the_same_text_in_the_same_arrangement_or_in_process(table
         f"generation_mini-llama_{run}" for run in ("packed_2-shards", "float_in-process", "integer_in-process")
     ]
     assert pd.isna(line_of(table, "integer")["token_time_over_bf16"])
+
+
+def test_a_text_in_bf16_stands_beside_all_others_and_is_no_float32(tmp_path):
+    half = generation_run("float", factor=0.25)
+    half = [r | {"options": '{"dtype":"bfloat16"}', "variant": "bf16 in process", "run_id": "half"} for r in half]
+    found = generation(Data(write_results(tmp_path, [], [], False, [], generation=half + generation_rows())))
+    assert line_of(found, "packed")["token_time_over_bf16"] == 8.0
+    assert line_of(found, "packed", "2 shards")["token_time_over_bf16"] == 16.0
+    assert line_of(found, "packed")["token_time_over_float32"] == 2.0
+    assert line_of(found, "float", "bf16 in process")["token_time_over_float32"] == 0.25
 
 
 def test_tokens_are_counted_up_to_the_first_that_differs(table):

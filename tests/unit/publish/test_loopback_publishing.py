@@ -48,6 +48,25 @@ def test_every_run_stands_beside_the_one_in_process(tmp_path):
     assert worker[stages].tolist() == [0.1, 0.5, 2.0, 1.0, 0.4, 0.25]
 
 
+def test_steps_stand_beside_those_in_the_clear_in_process(tmp_path):
+    names = ("activation_quantizer", "weight_quantizer", "constant_rows", "activation_bits", "weight_bits")
+    clear = {"integer": {}, "float": dict.fromkeys(names, "")}
+    rows = network_run("1 worker")
+    for backend, variant, options, seconds in (
+        ("float", "in process", "", 0.25),
+        ("float", "bf16 in process", '{"dtype":"bfloat16"}', 0.125),
+        ("integer", "in process", "", 0.5),
+    ):
+        run = network_run(variant, columns=clear[backend] | {"backend": backend, "options": options})
+        rows += [row | ({"value": seconds} if row["metric"] == "step_time_s" else {}) for row in run]
+    table = TABLES["loopback"](data(tmp_path, rows)).set_index("arrangement")
+    ratios = [f"step_time_over_{name}" for name in ("float32", "integer", "bf16")]
+    assert table.loc["1 worker", ratios].tolist() == [7.0, 3.5, 14.0]
+    assert table.loc["bf16 in process", ratios].fillna(0).tolist() == [0.5, 0.25, 0]
+    assert len(table.loc["1 worker", "run_ids"].split()) == 4
+    assert np.isnan(table.loc["1 worker", "step_time_over_in_process"])
+
+
 def test_a_link_is_named_and_its_run_has_no_share_of_the_interface(tmp_path):
     table = network(tmp_path)
     assert table["link"].tolist() == ["in process", "loopback", "loopback", "1 Gbit/s, 0.5 ms"]

@@ -22,6 +22,22 @@ def test_equal_losses_are_counted_step_by_step(tmp_path):
     assert table.loc["packed", "upload_bytes_per_row"] == pytest.approx(11_123_200 / 17_600)
 
 
+def test_a_run_in_bf16_is_no_float32_and_stands_beside_all_others(tmp_path):
+    rows = packed_rows(steps=10)
+    plain = [row for row in rows if row["backend"] == "float"]
+    assert plain
+    half = [r | {"run_id": "half", "variant": "bf16", "options": '{"dtype":"bfloat16"}'} for r in plain]
+    half = [r | {"value": r["value"] / 4} if r["metric"] == "step_time_s" else r for r in half]
+    before = made(tmp_path / "before", "packed_training", rows).set_index("label")
+    table = made(tmp_path / "after", "packed_training", half + rows).set_index("label")
+    assert before["step_time_over_bf16"].isna().all()
+    over_float32 = table.loc["packed", "step_time_over_float32"]
+    assert over_float32 == before.loc["packed", "step_time_over_float32"] > 0
+    assert table.loc["packed", "step_time_over_bf16"] == pytest.approx(4 * over_float32)
+    assert table.loc["float bf16", "step_time_over_float32"] == 0.25
+    assert "half" in table.loc["packed", "run_ids"].split()
+
+
 def test_one_step_in_the_last_digit_is_seen(tmp_path):
     rows = packed_rows(steps=10)
     loss = next(r for r in rows if r["run_id"] == "pk-packed" and r["metric"] == "loss" and r["step"] == 7)

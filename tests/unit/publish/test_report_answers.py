@@ -177,6 +177,25 @@ def test_a_ratio_over_float32_has_the_others_beside_it(tmp_path):
     assert products.count("times int8") == 2 and products.count("bf16 not measured") == 2
 
 
+def test_no_gpu_row_is_one_sentence_until_there_is_one(tmp_path):
+    cpu, cuda = (LAYER | {"device": device, "machine": f"a {device}"} for device in ("cpu", "cuda"))
+    assert said(time.gpu(tables_of(tmp_path, {"layer": [cpu]}))) == "No row is measured on a GPU."
+    assert said(time.gpu(tables_of(tmp_path, {"layer": [cpu, cuda]}))) == "1 line of measurements on a GPU: a cuda."
+
+
+def test_a_text_is_first_said_with_its_prompt_and_pads(tmp_path):
+    line = TOKEN | {"token_time_s_median": 0.125, "token_time_over_integer": 1.0, "text_s_per_token": 0.25}
+    text = cost.generated(tables_of(tmp_path, {"generation": [line | {"text_time_over_integer": 1.75}]})).sentence.text
+    assert text.index("0.2500 s a token, prompt and pads included (1.7500 times integers") < text.index("0.1250 s for a token")
+
+
+def test_memory_in_bf16_and_integers_stands_beside_the_client(tmp_path):
+    clear = STEP | {"model": "nano", "backend": "integer", "encrypted_matmuls": 0, "peak_memory_bytes": 5e8}
+    line = MEMORY | {"client_peak_MB": 980.5, "tokens_per_step": 2048}
+    text = cost.memory(tables_of(tmp_path, {"client_memory": [line], "full_step": [clear]})).sentence.text
+    assert "integers in the clear 500 MB" in text and "bf16 not measured" in text and "int8" not in text
+
+
 def test_a_loss_that_moved_is_not_called_nothing(tmp_path):
     lines = {"packed_training": [PACKED | {"steps_equal_to_integer": 99}]}
     assert encryption.exact(tables_of(tmp_path, lines)).sentence.text.startswith("Something, ")

@@ -9,6 +9,7 @@ from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
 from synthetic_knowledge import knowledge_rows, through_workers
 from synthetic_loopback import network_rows
+from synthetic_overflow import overflow_rows
 from synthetic_results import (
     MET,
     block_rows,
@@ -37,7 +38,7 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    rows += knowledge_rows(steps=8)
+    rows += knowledge_rows(steps=8) + overflow_rows()
     loopback = network_rows() + through_workers(steps=8)
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
     others |= {"estimate": estimate_rows(), "worker_view": view_rows()}
@@ -160,6 +161,20 @@ def test_latency_ratio_is_over_the_plaintext_product_of_the_same_shape(tmp_path)
     assert line["per_output_value"] == pytest.approx(4e-3 * 1.1)
     total = made[(made["backend"] == "glwe") & (made["metric"] == "total_time_s")].iloc[0]
     assert total["value_median"] == pytest.approx(line["value_median"] + 2 * (5e-4 + 3.5e-4) * 1.1)
+
+
+def test_latency_in_bf16_is_no_float32_and_one_of_another_machine_is_no_twin(tmp_path):
+    rows = layer_rows(("2x256x512",))
+    plain = [row for row in rows if row["backend"] == "float"]
+    half = [r | {"options": '{"dtype":"bfloat16"}', "run_id": f"half-{r['run_id']}"} for r in plain]
+    half = [r | {"value": r["value"] / 2} if r["metric"].endswith("time_s") else r for r in half]
+    made = table(tmp_path, "layer", layer=half + rows)
+    glwe = made[(made["backend"] == "glwe") & (made["metric"] == "matmul_time_s")].iloc[0]
+    assert glwe["median_over_bf16"] == pytest.approx(2 * glwe["median_over_plaintext_float"])
+    elsewhere = table(tmp_path, "layer", layer=[r | {"machine": "there"} for r in half] + rows)
+    assert elsewhere["median_over_bf16"].dropna().empty or set(elsewhere["backend"][elsewhere["median_over_bf16"].notna()]) == {
+        "float"
+    }
 
 
 def test_latency_without_a_float_twin_has_no_ratio(tmp_path):

@@ -86,6 +86,24 @@ def test_flags_are_those_of_the_processor(monkeypatch):
     assert provenance.environment()["cpu_flags"] == ["avx2", "amx_int8"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "label"),
+    [
+        ("avx2 fma", "AVX2"),
+        ("avx2 fma avx_vnni", "AVX2 VNNI"),
+        ("avx2 fma avx512f avx512bw avx512_bf16 avx512_vnni", "AVX-512 VNNI BF16"),
+        ("avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_int8 amx_bf16", "AVX-512 VNNI BF16 AMX"),
+        ("asimd asimddp i8mm bf16", "NEON DOT I8MM BF16"),
+        ("", ""),
+    ],
+)
+def test_a_machines_name_ends_in_what_decides_int8_and_bf16(flags, label, monkeypatch):
+    known = {"flags": flags, "model name": "P 1"}
+    monkeypatch.setattr(provenance, "_cpuinfo", lambda key: known.get(key, ""))
+    monkeypatch.setattr(provenance.os, "cpu_count", lambda: 2)
+    assert provenance.machine() == provenance.environment()["machine"] == ", ".join(filter(None, ("P 1", "2 cores", label)))
+
+
 def test_a_sidecar_has_the_schema_version(tmp_path):
     provenance.write_sidecar(tmp_path / "sidecar.json", {"spec": {}})
     assert json.loads((tmp_path / "sidecar.json").read_text()) == {"schema_version": SCHEMA_VERSION, "spec": {}}

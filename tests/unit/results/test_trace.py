@@ -1,6 +1,7 @@
 """From a row of a table to command, commit and machine of its runs, whenever they were recorded."""
 
 import csv
+import io
 import json
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from private_lora.cli.main import build_parser, main
+from private_lora.results.recorder import write_rows
 from private_lora.results.sidecars import find_sidecars, read_sidecars
 from private_lora.results.trace import repeat_command
 from private_lora.specs.block import BlockSpec
@@ -119,11 +121,17 @@ def test_every_recorded_run_can_be_repeated_by_a_present_command(path):
 
 
 def test_of_two_records_of_one_run_the_published_one_is_taken(tmp_path):
-    assert len(find_sidecars(tmp_path, RECORDED, OLD_RUN)) == 2
+    recorded, other = tmp_path / "recorded", tmp_path / "recorded" / "other"
+    other.mkdir(parents=True)
+    (recorded / "2-core-xeon").symlink_to(RECORDED / "2-core-xeon")
+    (other / "sidecars.jsonl").write_text((RECORDED / "2-core-xeon" / "sidecars.jsonl").read_text())
+    rows = list(csv.DictReader(io.StringIO(rows_of("2-core-xeon", OLD_RUN))))
+    write_rows(other / "convergence.csv", [row | {"value": row["value"] + "1"} if row["unit"] == "s" else row for row in rows])
+    assert len(find_sidecars(tmp_path, recorded, OLD_RUN)) == 2
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "convergence.csv").write_text(rows_of("2-core-xeon-encrypted", OLD_RUN))
-    ((path, _),) = find_sidecars(tmp_path, RECORDED, OLD_RUN)
-    assert path.parent.name == "2-core-xeon-encrypted"
+    (tmp_path / "data" / "convergence.csv").write_text((other / "convergence.csv").read_text())
+    ((path, _),) = find_sidecars(tmp_path, recorded, OLD_RUN)
+    assert path.parent.name == "other"
 
 
 def test_rows_without_runs_and_runs_without_sidecars_are_one_sentence(study, capsys):

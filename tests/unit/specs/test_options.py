@@ -28,7 +28,11 @@ def test_options_are_what_the_class_takes(name):
         ("packed", {"mode": "execute"}, "unknown option of backend packed 'mode': known are failure_log2, security, mask"),
         ("packed_approx", {"log2_q": 63}, "options of backend packed_approx: log2_q must be at most 62, not 63"),
         ("packed_approx", {"log2_q": 24.0}, "options of backend packed_approx: log2_q must be a whole number, not 24.0"),
-        ("float", {"dtype": "bf16"}, "options of backend float: dtype must be one of float32, bfloat16, not 'bf16'"),
+        (
+            "float",
+            {"dtype": "bf16"},
+            "options of backend float: dtype must be one of float32, bfloat16, int8, int4, not 'bf16'",
+        ),
         ("packed", {"failure_log2": 0}, "options of backend packed: failure_log2 must be at most -64, not 0"),
         (
             "packed",

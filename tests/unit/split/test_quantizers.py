@@ -14,6 +14,7 @@ PAIRS = [
     ("dynamic_per_tensor", "static_per_tensor"),
     ("static_per_tensor", "static_per_tensor"),
     ("symmetric_per_token", "symmetric_per_channel"),
+    ("static_per_tensor", "symmetric_per_tensor"),
 ]
 BITS = st.integers(MIN_BITS, MAX_BITS)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -116,7 +117,7 @@ def test_reference_mode_turns_the_noise_of_a_zero_row_into_a_value():
 def test_constant_weight_columns_come_back_exactly():
     weight = random_matrix(1, 23, 11)
     weight[:, 2], weight[:, 5] = 0, -0.7
-    for quantizer in ("static_per_channel", "static_per_tensor", "symmetric_per_channel"):
+    for quantizer in ("static_per_channel", "static_per_tensor", "symmetric_per_channel", "symmetric_per_tensor"):
         back = quantize_weight(weight, 4, quantizer).dequantize()
         assert (back[:, 2] == 0).all()
         assert (back[:, 5] == np.float32(-0.7)).all()

@@ -60,19 +60,20 @@ def test_default_study_measures_the_small_model_whose_whole_steps_it_measures():
     steps = [run for run in study.runs.values() if run.stage == "full_size" and run.model == mini.model]
     assert {run.batch_size * run.sequence_length for run in steps} == {mini.tokens}
     assert {run.share_inputs for run in steps} == {mini.share_inputs}
-    assert [b["name"] for b in mini.backends] == ["plaintext_float32", "plaintext_int8", "packed"]
+    assert [b["name"] for b in mini.backends] == ["plaintext_float32", "plaintext_bf16", "plaintext_int8", "packed"]
 
 
 def test_gpu_study_measures_every_product_on_the_gpu_and_nothing_else():
     study = load_study([DEFAULTS.parent / "studies/gpu.yaml"])
     assert not study.runs and not study.layers
     assert {b.device for b in study.blocks.values()} == {"cuda"}
-    (glwe,) = [b for b in study.blocks.values() if b.backends == [{"name": "glwe"}]]
+    glwe, whole = [b for b in study.blocks.values() if b.backends[0] == {"name": "glwe"}]
     # As published: 64 rows, 2048 x 2048 and 2048 x 512.
     assert (glwe.tokens, glwe.layers) == (64, {"q": [2048, 2048], "k": [2048, 512]})
-    others = [b for b in study.blocks.values() if b is not glwe]
+    assert (whole.tokens, whole.activation_bits, len(whole.layers)) == (64, 7, 7)
+    others = [b for b in study.blocks.values() if b not in (glwe, whole)]
     assert {(b.model, b.tokens) for b in others} == {
-        *(("Llama-3.2-1B", tokens) for tokens in (128, 512, 2048, 8192)),
+        *(("Llama-3.2-1B", tokens) for tokens in (64, 128, 512, 2048, 8192)),
         ("Llama-3.1-8B", 2048),
     }
     assert all(

@@ -44,7 +44,7 @@ def test_configurations_of_the_repository_follow_the_schema():
         {"stages": ["sweeep"]},
         {"memory_mb": {"glew": 1}},
         {"layer": {"bits": 1}},
-        {"costs": {"workers": [0]}},
+        {"costs": {"arrangements": []}},
         {"sweep": {"groups": [{"model": "nano", "backends": [{"nam": "float"}]}]}},
     ],
 )

@@ -19,7 +19,12 @@ from private_lora.specs.run import RunSpec
 from private_lora.split.quantizers import dequantize_product, quantize_activations, quantize_weight
 from private_lora.training.adapter import add_adapter
 from private_lora.training.concrete_ml.meter import Meter
-from private_lora.training.concrete_ml.trainer import ConcreteMLBackend, calibration_batch, clear_layer_output
+from private_lora.training.concrete_ml.trainer import (
+    ConcreteMLBackend,
+    calibration_batch,
+    clear_layer_output,
+    layers_without_backward,
+)
 from private_lora.training.preparation import make_optimizer
 from private_lora.training.run import finetune
 
@@ -83,6 +88,31 @@ def test_clear_layer_equals_our_integer_backend(seed):
     # weight.
     assert np.array_equal(theirs.product, product + 2 ** (bits - 1) * ours_w.column_sums)
     np.testing.assert_allclose(theirs.y, dequantize_product(product, ours_x, ours_w.terms), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 7, 8, 16])
+@pytest.mark.parametrize("seed", range(3))
+def test_symmetric_weights_are_those_that_concrete_ml_quantizes_statically(seed, bits):
+    from concrete.ml.quantization.quantizers import QuantizedArray
+
+    weight, _, _ = random_layer(seed)
+    theirs = QuantizedArray(bits, weight.astype(np.float64), is_signed=True, is_symmetric=True)
+    ours = quantize_weight(weight, bits, "symmetric_per_tensor", "reference")
+    assert theirs.quantizer.zero_point == 0
+    assert not ours.zero_point.any()
+    np.testing.assert_allclose(ours.scale, theirs.quantizer.scale, rtol=1e-6)
+    # They divide in float64: a value in the middle between two integers may go either way.
+    difference = np.abs(ours.values.astype(np.int64) - theirs.qvalues)
+    assert difference.max() <= 1 and difference.mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("targets", "count"), [(None, 3), (["q_proj"], 3), (["o_proj"], 4), (["down_proj"], 7), (["up_proj", "v_proj"], 3)]
+)
+def test_layers_before_the_first_adapter_need_no_backward(targets, count):
+    spec = make_spec(lora_targets=targets)
+    model = tiny_llama(spec)
+    assert layers_without_backward(model, calibration_batch(model, spec)) == count
 
 
 def make_spec(mode="disable", **changes):

@@ -199,7 +199,8 @@ def test_tokens_are_shown_as_text_as_they_come():
     ("change", "message"),
     [
         ({"r": 4}, "does not fit: its tensor .* is"),
-        ({"target_modules": ["q_proj"]}, "adapts 2 layers and the model has 14"),
+        ({"target_modules": ["q_proj"]}, "does not fit: its tensor .* and the model's missing"),
+        ({"target_modules": ["q_proj", "lm_head"]}, "adapts lm_head, which"),
         ({"target_modules": ["nothing"]}, "adapts nothing, which the model has not"),
         ({"use_dora": True}, "is no plain LoRA"),
         ({"peft_type": "IA3", "target_modules": None}, "is no plain LoRA"),

@@ -121,6 +121,24 @@ def test_an_interrupted_run_ends_with_the_same_curve(name, stop, make_spec, tmp_
     assert resumed.session.counters == whole.session.counters
 
 
+def test_what_wrapped_around_is_counted_by_layer_and_kept_over_an_interruption(make_spec, tmp_path):
+    options = {"activation_bits": 16, "weight_bits": 16, "backend_options": {"overflow": "wrap_unsigned"}}
+    spec = make_spec(backend="glwe_simulated", eval_examples=0, **options)
+    assert finetune(spec, tmp_path / "run" / "records.csv", tmp_path / "whole")
+    rows = [row for row in read(tmp_path / "run" / "records.csv") if row["layer"] == "mlp.down_proj"]
+    found = {(row["phase"], row["metric"]): float(row["value"]) for row in rows}
+    for phase in ("forward", "backward"):
+        assert found[phase, "accumulator_bits"] > 27
+        assert 0 < found[phase, "wrapped_outputs"] < found[phase, "checked_outputs"]
+    killed = prepare(spec, tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        train_until(killed, 4)
+    resumed = prepare(spec, tmp_path / "killed")
+    train(resumed)
+    assert resumed.session.overflow.wrapped["mlp.down_proj forward"] == found["forward", "wrapped_outputs"]
+    assert resumed.session.noise.largest < 8 * 19.05
+
+
 def train_until(run, stop):
     """Train, and be interrupted at the beginning of step `stop` + 1."""
     take = run.batches.batch

@@ -78,7 +78,8 @@ class GlweBackend(Backend):
 
     def __init__(self, device: str = "cpu"):
         super().__init__(device)
-        if device == "cuda" and not _extension().is_cuda_available():
+        # A build of the extension without CUDA code does not have the second function.
+        if device == "cuda" and not (_extension().is_cuda_enabled() and _extension().is_cuda_available()):
             raise UserError("backend 'glwe' was asked for device 'cuda' and this machine has no usable CUDA GPU")
 
     def plan(self, weight: np.ndarray, activation_bits: int) -> Plan:

@@ -41,7 +41,7 @@ from private_lora.backends.packed.session import OpenQuestion, SessionClient, Se
 from private_lora.core.errors import UserError
 from private_lora.core.secrets import OneProcess, wipe
 from private_lora.crypto.bits import tile_count
-from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel
+from private_lora.crypto.kernels import LARGEST_INPUTS, fastest_kernel, gpu_kernel
 from private_lora.crypto.pads import Pad
 from private_lora.crypto.parameters import FAILURE_LOG2, PackedParameters, choose_exact
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
@@ -138,7 +138,7 @@ class PackedBackend(Backend):
         return PackedServer(plan, weight, self.device)
 
     def report(self) -> dict:
-        return {"int8_kernel": fastest_kernel() if self.device == "cpu" else "int8"}
+        return {"int8_kernel": fastest_kernel() if self.device == "cpu" else gpu_kernel(self.device)}
 
     def metrics(self, keys: PackedKeys) -> dict[str, tuple[float, str]]:
         if self.mask != "session" or keys is None:
@@ -319,7 +319,7 @@ class PackedServer(Server):
     def __init__(self, plan: Plan, weight: np.ndarray, device: str):
         super().__init__(plan)
         self.parameters = parameters_of(plan)
-        kernel = fastest_kernel() if device == "cpu" else "int8"
+        kernel = fastest_kernel() if device == "cpu" else gpu_kernel(device)
         self._product = PlaneProduct(weight_digits(weight, plan.weight_bits), kernel, device)
 
     def matmul(self, message: PackedQuestion) -> PackedAnswer:

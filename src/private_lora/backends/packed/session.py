@@ -16,7 +16,7 @@ from private_lora.backends.contract import Client, Cost, Plan, Server, check_act
 from private_lora.backends.packed.hints import Hint, product_identity
 from private_lora.backends.packed.messages import SessionAnswer, SessionQuestion, session_answer_bytes, session_question_bytes
 from private_lora.core.secrets import wipe
-from private_lora.crypto.kernels import fastest_kernel
+from private_lora.crypto.kernels import fastest_kernel, gpu_kernel
 from private_lora.crypto.pads import SLOTS, Pad, decrypt_slots, encrypt_slots
 from private_lora.crypto.planes import PlaneProduct, join_digits, weight_digits
 from private_lora.crypto.rlwe import fresh_secrets
@@ -166,7 +166,7 @@ class SessionServer(Server):
     def __init__(self, plan: Plan, weight: np.ndarray, parameters: SessionParameters, device: str):
         super().__init__(plan)
         self.parameters = parameters
-        kernel = fastest_kernel() if device == "cpu" else "int8"
+        kernel = fastest_kernel() if device == "cpu" else gpu_kernel(device)
         self._product = PlaneProduct(weight_digits(weight, plan.weight_bits), kernel, device)
 
     def matmul(self, message: SessionQuestion) -> SessionAnswer:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from private_lora.core.errors import UserError
-from private_lora.data.examples import Example, check_options, held_out, make_example
+from private_lora.data.examples import ALL, Example, check_options, held_out, make_example
 
 
 def _paths(options: dict) -> tuple[Path, Path | None]:
@@ -83,8 +83,10 @@ def part_of(examples: list[Example], split: str) -> list[Example]:
     """The examples of one side of a set without a test part of its own: a tenth of the prompts is the test
     side.
 
-    The hash of the prompt decides, so equal prompts stay together and the seed changes nothing.
+    The hash of the prompt decides, so equal prompts stay together and the seed changes nothing. Of the split "all", all.
     """
+    if split == ALL:
+        return examples
     test_prompts = held_out(example.prompt for example in examples)
     return [example for example in examples if (example.prompt in test_prompts) == (split == "test")]
 

@@ -196,6 +196,10 @@ class RemotePlace:
             raise ValueError(f"it has the shape {y.shape} and holds {y.dtype}")
         return y
 
+    def holders(self) -> CounterOf[int]:
+        """How many products are held by how many workers: {workers: products}."""
+        return CounterOf(len(self._workers.holders(server.name)) for server in self._servers)
+
     def metrics(self) -> dict[str, tuple[float, str]]:
         """Number of workers, and whether what they hear is encrypted on the way."""
         connections = self._workers.connections

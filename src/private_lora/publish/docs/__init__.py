@@ -15,6 +15,7 @@ too.
 - `config("training.steps")`, `config("...", file="config/studies/real_llm.yaml")`: what a configuration has.
 - `code("crypto.parameters:NAME")`: a constant of the code.
 - `reference("value", metric="step_time_s", configuration="...")`: a published value, of `resources/reference`.
+- `gpu()`: that no row is measured on a GPU, and nothing once there is one.
 - `stated("10", "why this needs no record")`: a target or a definition.
 
 Each page ends with where its numbers come from: records, machine, commit and date of the runs behind its cells.

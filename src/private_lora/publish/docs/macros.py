@@ -16,10 +16,20 @@ from private_lora.publish.docs.formats import Sourced, shown, unit_of
 from private_lora.publish.docs.prose import has_number
 from private_lora.publish.docs.sources import Sources
 from private_lora.publish.docs.tables import Row, Tables, only, read_rows, select
+from private_lora.publish.gpu import TABLES, said_of
+from private_lora.publish.tables.disturbed import OF_TIMES
 
 IMAGES = Path("docs/images")
 REFERENCE = RESOURCES / "reference"
+# Columns of what a line with a unit is of.
+OF_QUANTITY = ("measured", "error_percent", "value_median")
 DEFAULT_CONFIG = "config/config.yaml"
+
+
+def _is_disturbed(row: Row, column: str) -> bool:
+    """Whether a cell is a time, or made of one, that other programs made too long."""
+    of_time = OF_TIMES.search(column) or (row.values.get("unit") == "s" and column in OF_QUANTITY)
+    return bool(row.values.get("disturbed")) and bool(of_time)
 
 
 class Macros:
@@ -36,7 +46,20 @@ class Macros:
 
     def functions(self) -> dict:
         """By the names that templates use."""
-        names = ("cell", "rows", "table", "chosen", "figure", "spec", "estimate", "config", "code", "reference", "stated")
+        names = (
+            "cell",
+            "rows",
+            "table",
+            "chosen",
+            "figure",
+            "spec",
+            "estimate",
+            "config",
+            "code",
+            "reference",
+            "stated",
+            "gpu",
+        )
         return {name: getattr(self, name) for name in names}
 
     def rows(self, table: str, **where) -> list[Row]:
@@ -52,11 +75,16 @@ class Macros:
         row = table if isinstance(table, Row) else only(self.rows(table, **where), f"table {table}", where)
         if row[column] is None:
             raise UserError(f"table {row.table}, row {row.number}: {column} is empty")
+        if _is_disturbed(row, column):
+            raise UserError(f"table {row.table}, row {row.number}: {column} was disturbed, and is not to be quoted")
         self.cells[row, column] = None
         return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
 
     def table(self, table: str, columns: Mapping[str, str | tuple], **where) -> Sourced:
-        """Rows that agree as a Markdown table. columns: by heading, a column's name, or that and how it is shown."""
+        """Rows that agree as a Markdown table. columns: by heading, a column's name, or that and how it is shown.
+
+        A time that was disturbed is not shown.
+        """
         self._no_numbers(*columns)
         rows = self.rows(table, **where)
         lines = [list(columns), ["---"] * len(columns)]
@@ -65,6 +93,8 @@ class Macros:
 
     def _cell_or_nothing(self, row: Row, column: str | tuple) -> str:
         name, *how = [column] if isinstance(column, str) else column
+        if _is_disturbed(row, name):
+            return "disturbed"
         return self.cell(row, name, *how) if row[name] is not None else ""
 
     def chosen(self, value: int | float, show: str = "") -> Sourced:
@@ -111,6 +141,10 @@ class Macros:
         row = only(select(read_rows(REFERENCE / file, file), where), file, where)
         self.published[row] = None
         return shown(row[column], show, unit_of(column, row.values.get("unit", "")))
+
+    def gpu(self) -> Sourced:
+        """That no row is measured on a GPU; empty once there is one."""
+        return Sourced(said_of(row["device"] for name in TABLES for row in self._tables.rows(name)))
 
     def stated(self, value: str, reason: str) -> Sourced:
         """A target or a definition. reason: why there can be no record of it."""

@@ -11,7 +11,7 @@ import yaml
 from private_lora.core.errors import UserError
 from private_lora.core.paths import ROOT
 from private_lora.publish.docs.tables import Row
-from private_lora.results.sidecars import read_sidecars
+from private_lora.results.sidecars import machine_of, read_sidecars
 
 HEADING = "Where the numbers come from"
 RECORDED = ROOT / "config" / "recorded.yaml"
@@ -44,7 +44,7 @@ class Sources:
             for run_id in row.run_ids:
                 for directory, sidecar in self._of(run_id, row.values.get("machine")):
                     environment = sidecar.get("environment", {})
-                    key = (directory, _machine(environment), _commit(environment))
+                    key = (directory, machine_of(environment) or "not recorded", _commit(environment))
                     tables, dates = found.setdefault(key, (set(), set()))
                     tables.add(row.table)
                     dates.add(environment.get("started_at", "")[:10])
@@ -59,7 +59,7 @@ class Sources:
         found = [(directory, sidecars[run_id]) for directory, sidecars in known if run_id in sidecars]
         if len(found) < 2 or not machine:
             return found
-        return [(directory, sidecar) for directory, sidecar in found if _machine(sidecar["environment"]) == machine]
+        return [(directory, sidecar) for directory, sidecar in found if machine_of(sidecar["environment"]) == machine]
 
 
 @cache
@@ -75,10 +75,6 @@ def _published(rows: Iterable[Row]) -> list[str]:
         settings.setdefault(source, []).append(str(row["configuration"]))
     lines = [f"- {'; '.join(dict.fromkeys(names))} {source}" for source, names in settings.items()]
     return ["", "Published values:", "", *lines] if lines else []
-
-
-def _machine(environment: dict) -> str:
-    return f"{environment.get('processor', 'not recorded')}, {environment.get('cores', '?')} cores"
 
 
 def _commit(environment: dict) -> str:

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from private_lora.costs.arrangement import BITS_PER_BYTE
 from private_lora.costs.inputs import PLAIN
-from private_lora.costs.model import BITS_PER_BYTE, transfer_time
+from private_lora.costs.model import transfer_time
 from private_lora.publish.figures.cost import schemes, shown_lines
 from private_lora.publish.figures.style import Points, legend_below, log_y, no_data, panel_each, say
 from private_lora.results.labels import ids_of
@@ -50,10 +51,11 @@ def step_time_by_bandwidth(data: Data) -> tuple[Figure, pd.DataFrame]:
 def crossings(line, alone: float, latency: float) -> dict[str, tuple[float, float]]:
     """Bandwidth (bit/s) and seconds of both crossings of a scheme, those that lie between the bandwidths shown.
 
-    HALF: the network takes as long as client and worker together. EQUAL: the step takes as long as the client by itself
+    HALF: the network takes as long as all else. EQUAL: the step takes as long as the client by itself
     (`alone` seconds; NaN where that is not known).
     """
-    wanted = {HALF: 2 * (line["client_time_s"] + line["server_time_s"]), EQUAL: alone}
+    beside = line["client_time_s"] + line["server_time_s"] + line["handling_time_s"]
+    wanted = {HALF: 2 * beside, EQUAL: alone}
     found = {name: (_bandwidth_for(line, seconds, latency), seconds) for name, seconds in wanted.items()}
     return {name: place for name, place in found.items() if BANDWIDTHS[0] <= place[0] <= BANDWIDTHS[-1]}
 
@@ -110,7 +112,8 @@ def _seconds(line, bandwidth: float, latency: float) -> float:
     """Seconds of a step over such a network; at the client alone it needs none."""
     size = line["upload_bytes"] + line["download_bytes"]
     network = {"bandwidth_bits_per_s": bandwidth, "latency_s": latency}
-    return line["client_time_s"] + line["server_time_s"] + transfer_time(size, line["round_trips"], network)
+    beside = line[["client_time_s", "server_time_s", "handling_time_s"]].sum()
+    return beside + transfer_time(size, line["round_trips"], network)
 
 
 def _bandwidth_for(line, seconds: float, latency: float) -> float:

@@ -24,6 +24,7 @@ from private_lora.publish.figures.style import (
 )
 from private_lora.publish.tables.convergence import inflation_runs
 from private_lora.publish.tables.encryption import encrypted_steps, published_steps
+from private_lora.publish.tables.inflation import shown_apart
 from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, series_of
@@ -94,7 +95,7 @@ def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str)
 def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
     """Gradient norm per step (top) and running-mean loss (below): float, exact and reference rows."""
     runs = inflation_runs(data)
-    runs = runs[runs["backend"].isin(["float", "glwe", "glwe_simulated"])]
+    runs = runs[runs["backend"].isin(["float", "glwe", "glwe_simulated"]) & ~shown_apart(data, runs)]
     studies = [
         (s, m)
         for s, m in dict.fromkeys(zip(runs["stage"], runs["model"], strict=True))

@@ -115,9 +115,13 @@ def generated(tables: Tables) -> Answer | None:
 
 
 def _token(line: Line) -> str:
-    ratios = line.ratios("token_time_over_{}", ("float32", "integer", "bf16"))
-    text = f"A generated token of `{line['model']}` under `{line['backend']}`, {line['arrangement']}: "
-    text += f"{line.ranged('token_time_s_median', 's')}{': ' + ratios if ratios else ''}"
+    kinds = ("float32", "integer", "bf16")
+    whole, behind = (line.ratios(f"{what}_time_over_{{}}", kinds) for what in ("text", "token"))
+    text = f"Generating with `{line['model']}` under `{line['backend']}`, {line['arrangement']}: "
+    if line["text_s_per_token"] is not None:
+        text += f"{line.text('text_s_per_token')} s a token, prompt and pads included{whole and f' ({whole})'}; "
+    text += f"{line.ranged('token_time_s_median', 's')} for a token behind the first, its pads made before"
+    text += f"{behind and f' ({behind})'}"
     return f"{text}; {line.text('upload_MB_per_token')} MB up and {line.text('download_MB_per_token')} MB down."
 
 
@@ -126,16 +130,29 @@ def memory(tables: Tables) -> Answer | None:
     lines = [line for line in tables["client_memory"] if line["client_peak_MB"] is not None]
     if not lines:
         return None
-    return answer(_held(lines[0]), [lines[0]], [Sentence(_held(line), (line,)) for line in lines[1:]])
+    said = [(_held(line, beside := _clear_steps(tables, line)), (line, *beside)) for line in lines]
+    return answer(*said[0], [Sentence(*one) for one in said[1:]])
 
 
-def _held(line: Line) -> str:
+def _clear_steps(tables: Tables, line: Line) -> list[Line]:
+    """Whole steps of the same model and tokens that encrypt nothing and are no float32."""
+    steps = [li for li in tables["full_step"] if li["model"] == line["model"] and li["tokens"] == line["tokens_per_step"]]
+    steps = [li for li in steps if li["blocks"] == li["model_blocks"] and not li["encrypted_matmuls"]]
+    return [li for li in steps if (li["backend"], li["variant"]) in (("float", "bf16"), ("integer", None))]
+
+
+def _held(line: Line, beside: list[Line]) -> str:
     text = f"The client of `{line['model']}` held {line.text('client_peak_MB')} MB ({line['arrangement']})"
     if line["float_lora_peak_MB"] is not None:
         text += f", float32 LoRA in one process {line.text('float_lora_peak_MB')} MB"
     if line["full_fine_tuning_MB"] is not None:
         text += f", full fine-tuning at least {line.text('full_fine_tuning_MB')} MB (arithmetic)"
-    return f"{text}; bf16 and int8 not measured."
+    for step in beside:
+        name = "bf16" if step["variant"] else "integers in the clear"
+        text += f", {name} {step.number('peak_memory_bytes') / 1e6:,.0f} MB ({step['inputs']} calls, {step['machine']})"
+    names = {"bf16" if step["variant"] else "int8" for step in beside}
+    missing = [name for name in ("bf16", "int8") if name not in names]
+    return f"{text}{f'; {listed(missing)} not measured' if missing else ''}. Hints of session masks would come on top."
 
 
 def predictions(tables: Tables) -> Answer | None:

@@ -144,7 +144,34 @@ def inflation(tables: Tables) -> Answer | None:
     text += f"{_norms(as_published)}{f'; with constant rows kept exact, {_norms(kept)}' if kept else ''}."
     losses = [line for line in as_published if line["eval_loss_over_float"] is not None]
     more = [Sentence(f"Held-out loss over float32's then: {_losses(losses)}.", tuple(losses))] if losses else []
+    more += [*_zero_rows(kept), *_predicted(tables)]
     return answer(text, [*as_published, *kept], more)
+
+
+def _zero_rows(lines: list[Line]) -> Iterable[Sentence]:
+    """What keeps these ratios from standing beside the published ones."""
+    lines = [line for line in lines if not line["padding_counted"] and line["zero_gradient_rows"] is not None]
+    if lines:
+        shares = listed(f"{line.text('zero_gradient_rows')} ({_where(line)})" for line in lines)
+        said = (
+            "These are not the published ratios' setting: padding has no label here, and has one there. Share of gradient rows"
+        )
+        yield Sentence(f"{said} that are zero here: {shares}.", tuple(lines))
+
+
+def _predicted(tables: Tables) -> Iterable[Sentence]:
+    """The published setting: published ratios, and those of stand-ins, measured and predicted."""
+    lines = tables["inflation_prediction"]
+    ours = [line for line in lines if line["ratio_predicted_median"] is not None and line["padding_counted"]]
+    published = [line for line in lines if line["basis"] == "published"]
+    if ours and published:
+        ratios = listed(f"{line.text('ratio_measured_median')} ({line['variant']})" for line in published)
+        said = listed(
+            f"{line.ranged('ratio_measured_median')}, predicted {line.text('ratio_predicted_median')} ({line['model']}, "
+            f"{line['variant']}, {line.text('noisy_row_share')} of rows zero)"
+            for line in ours
+        )
+        yield Sentence(f"Where padding counts: published {ratios}, of Llama-3.2-1B; ours {said}.", (*ours, *published))
 
 
 def _norms(lines: list[Line]) -> str:

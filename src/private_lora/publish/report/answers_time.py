@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from private_lora.publish.report.answer import Answer, Sentence, answer, listed
+from private_lora.publish.gpu import GPU, TABLES, said_of
+from private_lora.publish.report.answer import Answer, Sentence, answer, counted, listed
 from private_lora.publish.report.lines import Line, Tables
 
 EXACT = "packed"
@@ -95,6 +96,16 @@ def _glwe(lines: list[Line]) -> Iterable[Sentence]:
             f"{line.text('glwe_server_time_over_this')} times at {line.text('tokens')} tokens a batch" for line in same
         )
         yield Sentence(f"Per token, the paper's scheme takes longer at the server than {setting}: {each}.", tuple(same))
+
+
+def gpu(tables: Tables) -> Answer | None:
+    """That nothing was measured on a GPU, or what was."""
+    lines = [line for name in TABLES for line in tables[name] if line["device"] is not None]
+    found = [line for line in lines if line["device"] == GPU]
+    if found:
+        machines = listed(dict.fromkeys(str(line["machine"]) for line in found))
+        return answer(f"{counted(len(found), 'line')} of measurements on a GPU: {machines}.", found)
+    return answer(said_of(line["device"] for line in lines), []) if lines else None
 
 
 def operations(tables: Tables) -> Answer | None:

@@ -13,7 +13,7 @@ from private_lora.publish.tables.render import ends_of, is_empty, notes_in, text
 
 # Plaintext products and steps that ours are measured over, by the end of a column's name.
 OVER = {
-    "float32": "float32",
+    "float32": "float32 (torch)",
     "float32_onednn": "float32 (oneDNN)",
     "integer": "integers in the clear",
     "int8": "int8",

@@ -12,6 +12,7 @@ from private_lora.publish.report import answers_cost as cost
 from private_lora.publish.report import answers_encryption as encryption
 from private_lora.publish.report import answers_failed as failing
 from private_lora.publish.report import answers_learning as learning
+from private_lora.publish.report import answers_overflow as overflowing
 from private_lora.publish.report import answers_published as paper
 from private_lora.publish.report import answers_time as time
 from private_lora.publish.report.answer import Answer
@@ -78,8 +79,12 @@ QUESTIONS = (
             ("encrypted_vs_clear", "encryption_counters"), _SMALL_LAYERS,
         ),
         Part(
-            "inflation", "Why published gradients are inflated", encryption.inflation, ("gradient_inflation",),
-            ("gradient_inflation",), _INFLATED,
+            "inflation", "Why published gradients are inflated", encryption.inflation,
+            ("gradient_inflation", "inflation_prediction", "inflation_by_optimizer"),
+            ("gradient_inflation", "inflation_prediction"), _INFLATED,
+        ),
+        Part(
+            "overflow", "Where its sums overflow", overflowing.overflow, ("overflow",), ("overflow", "overflow_layers"),
         ),
     )),
     Question("worker", "What does the worker see?", (
@@ -94,6 +99,7 @@ QUESTIONS = (
         Part("step", "A whole step", time.step, ("equal_batch",), ("full_step",)),
         Part("operations", "Where the time of a step goes", time.operations, ("full_step_operations",), ("full_step",)),
         Part("products", "The products alone", time.products, ("block_latency",), ("block_latency", "block_utilisation")),
+        Part("gpu", "On a GPU", time.gpu, (), ("block_utilisation",)),
         Part("layer", "One layer", time.layer, ("layer_latency",), ("layer",)),
         Part("whole_runs", "Whole runs", time.whole_runs, ("time_by_operation",), ("encryption_counters",)),
         Part("traffic", "Bytes", cost.traffic, ("bytes_per_token",), ("block_bytes", "full_step")),
@@ -105,7 +111,7 @@ QUESTIONS = (
         Part("predictions", "How far predictions are off", cost.predictions, (), ("full_step", "estimate_errors")),
     )),
     Question("paper", "Against the paper?", (
-        Part("published", "", paper.published, (), ("published_comparison",)),
+        Part("published", "", paper.published, (), ("published_comparison", "literature")),
     )),
     Question("failed", "What failed?", (
         Part("failed", "", failing.failed, (), ("claims", "runs")),

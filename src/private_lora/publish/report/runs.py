@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from private_lora.results.sidecars import find_sidecars
+from private_lora.results.sidecars import find_sidecars, machine_of
 from private_lora.results.trace import describe
 
 DATE = slice(0, 10)  # of an ISO time
@@ -37,15 +37,10 @@ def _run(run_id: str, results: Path, recorded: Path) -> Run:
     machines, commits, dates = (
         _joined(values)
         for values in zip(
-            *((_machine(e), e.get("commit", "")[:10], e.get("started_at", "")[DATE]) for e in environments), strict=True
+            *((machine_of(e), e.get("commit", "")[:10], e.get("started_at", "")[DATE]) for e in environments), strict=True
         )
     )
     return Run(run_id, machines, commits, dates, said)
-
-
-def _machine(environment: dict) -> str:
-    processor, cores = environment.get("processor", ""), environment.get("cores")
-    return f"{processor}, {cores} cores" if processor and cores else processor
 
 
 def _joined(values: Iterable[str]) -> str:

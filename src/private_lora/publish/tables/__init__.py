@@ -6,6 +6,7 @@ from pathlib import Path
 
 from private_lora.core.names import check_name
 from private_lora.publish.functions import Functions
+from private_lora.publish.tables.commits import with_commits
 from private_lora.publish.tables.disturbed import with_disturbed
 from private_lora.publish.tables.render import write_table
 from private_lora.results.reader import Data, data_of
@@ -21,7 +22,8 @@ def make_table(name: str, data: Data | str | Path, out: str | Path) -> None:
     """
     check_name("table", name, PUBLISHED_TABLES)
     data = data_of(data)
-    write_table(with_disturbed(TABLES[name](data), data.disturbed), out, PUBLISHED_TABLES[name].title)
+    table = with_commits(with_disturbed(TABLES[name](data), data.disturbed), data.commits)
+    write_table(table, out, PUBLISHED_TABLES[name].title)
 
 
 __all__ = ["TABLES", "make_table", "write_table"]

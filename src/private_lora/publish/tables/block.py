@@ -168,7 +168,10 @@ def block_latency(data: Data) -> pd.DataFrame:
         "median [smallest, largest] over repeats of the ratio within a repeat, all backends in one process. server: the "
         "product alone, with the expansion of masks; client: encrypt + decrypt.",
         "plaintext: torch's products of the same integers in that type; bf16 is inexact, every answer is rounded to 8 "
-        "significant bits. glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
+        "significant bits. On a machine whose instructions have neither VNNI nor AMX, int8 is the exact product in float32 or "
+        "float64, faster there than in int8; without BF16 or AMX, torch makes bf16 of float32. In every repeat all backends "
+        "take turns in an order drawn at random; older records, whose sidecars have no `order`, kept one order.",
+        "glwe is measured on as many rows as `tokens` says, on the layers listed; glwe server time over "
         "this: its time per token over that of the line, on those layers and the same machine.",
         f"{CALLS_NOTE} Every ratio is between products of the same arrangement; glwe was measured with each layer a call. "
         "float32 over int8: plaintext float32 time over int8's. An empty plaintext column: not measured in that run.",

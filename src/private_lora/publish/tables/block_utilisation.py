@@ -55,7 +55,8 @@ def block_utilisation(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "Server time of the layers listed, forward and backward: median over repeats. Operations, two for each product of two "
         "entries: packed, those of the int8 products that the server counted (byte planes x rows x padded inputs x outputs); "
-        "plaintext, 2 x rows x inputs x outputs, in the type named. A packed server without int8 products counts none.",
+        "plaintext, 2 x rows x inputs x outputs, in the type named. A packed server without int8 products counts none, "
+        "and plaintext int8 of such a CPU multiplies in float, so that its share may be above 1.",
         "Ceilings, measured in the same process: torch's int8 product of a large square, and bytes read and written by a copy "
         "of a large tensor. Share of the copy ceiling: of what the time would let a copy move, if operands and results moved "
         "once (packed: the messages and the weight; masks are expanded from a seed). Server time is all of the server's work.",

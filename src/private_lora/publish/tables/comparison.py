@@ -11,6 +11,7 @@ from private_lora.publish.tables.comparison_costs import COST_PARTS
 from private_lora.publish.tables.comparison_lines import COLUMNS, nothing, our_side, published_line, published_rows, run_name
 from private_lora.publish.tables.convergence import final_runs, mean_of_finite, with_float_runs
 from private_lora.publish.tables.encryption import PUBLISHED_STEPS, encrypted_runs
+from private_lora.publish.tables.overflow import PUBLISHED_ITEM as OVERFLOW
 from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK, float_run, rows_of, series_of, twin
@@ -63,6 +64,7 @@ def _rest(data: Data, lines: list[dict]) -> Iterator[dict]:
             continue
         is_base = (row["configuration"], row["metric"]) in RATIO_BASES
         reason = "the base of a ratio in another line" if is_base else "these records have nothing comparable"
+        reason = "not of the same kind as any run: beside ours in the table overflow" if row["item"] == OVERFLOW else reason
         yield published_line(row["metric"].replace("_", " "), row, "none", 1.0, row["unit"]) | nothing(reason)
 
 

@@ -23,7 +23,7 @@ from private_lora.specs.models import ARCHITECTURES
 
 # Forward and backward products of one Llama-3.2-1B step, as the published configuration counts its modules.
 PUBLISHED_PRODUCTS = 221.0
-GENERATION = "generation of a token, forward only, and no training step: no run of ours generates under encryption"
+GENERATION = "generation of a token, forward only, and no training step: no text of GPT-2 was generated here"
 
 
 def _published_model(row) -> str | None:

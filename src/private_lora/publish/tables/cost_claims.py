@@ -9,13 +9,14 @@ import pandas as pd
 from private_lora.costs.model import JOINT
 from private_lora.publish.tables.block import block_summary
 from private_lora.publish.tables.claim import Claim, said
+from private_lora.publish.tables.cost_validation import ALL_UNSEEN, MOST_ERROR, cost_validation
 from private_lora.publish.tables.full_step import full_steps
 from private_lora.results.labels import CALLS
 from private_lora.results.reader import Data
 
 # The targets were set for these models.
 FULL, MINI = "Llama-3.2-1B", "mini-llama"
-MOST_SECONDS, MOST_BYTES, MOST_ERROR = 240, 20e9, 0.15
+MOST_SECONDS, MOST_BYTES = 240, 20e9
 # Largest allowed median step over the float32 step of the same program, where int8 products take at most INT8_SHARE of
 # float32's time, and elsewhere; of fewer tokens; and bytes a token.
 STEP, STEP_ELSEWHERE, INT8_SHARE, SMALL_STEP, SMALL_TOKENS = 1.15, 1.3, 0.15, 1.5, 512
@@ -49,6 +50,7 @@ def cost_claims(data: Data) -> Iterator[Claim]:
             yield from _over_clear(same[same["tokens"] == tokens], f"{what}, {arrangement}, {tokens:,.0f} tokens", data)
     for name in (FULL, MINI):
         yield _error(name, steps[steps["architecture"] == name])
+    yield _unseen(data)
 
 
 def _step_limit(steps: pd.DataFrame, data: Data) -> float:
@@ -68,6 +70,8 @@ def _over_clear(steps: pd.DataFrame, what: str, data: Data) -> Iterator[Claim]:
         if name in ("bf16", "float32_onednn") and not len(found):
             continue
         limit = _step_limit(found, data) if name == "float32" and len(found) else None
+        if name == "float32_onednn":  # the faster of the two, beside which int8 is not that fast
+            limit = SMALL_STEP if found["tokens"].max() <= SMALL_TOKENS else STEP_ELSEWHERE
         yield Claim(f"{what}: median step over {name}'s with the same calls", found[f"step_time_over_{name}"], found, limit)
     size = steps["upload_bytes_per_token"] + steps["download_bytes_per_token"]
     counts = said(steps, "{remote_calls_per_step:.0f} remote calls")
@@ -77,8 +81,20 @@ def _over_clear(steps: pd.DataFrame, what: str, data: Data) -> Iterator[Claim]:
 
 def _error(name: str, steps: pd.DataFrame) -> Claim:
     known = steps[steps["prediction_error_percent"].notna()]
-    errors = known["prediction_error_percent"].astype(float).abs() / 100
+    errors = known["prediction_error_percent"].astype(float) / 100
     seconds = said(known, "{predicted_step_time_s:.4g} s predicted, {step_time_s_median:.4g} s measured")
     predicted = known.assign(basis=known["prediction_basis"])
-    text = f"cost model, step of {name} under packed: distance of the prediction from the measured median step"
-    return Claim(text, errors, known, MOST_ERROR, detail=seconds, beside=(predicted,))
+    text = f"cost model, step of {name} under packed: error of the prediction, over the measured median step"
+    return Claim(text, errors, known, MOST_ERROR, signed=True, detail=seconds, beside=(predicted,))
+
+
+def _unseen(data: Data) -> Claim:
+    """The error on steps through workers over a link, of which no part had been measured."""
+    lines = cost_validation(data)
+    lines = lines[lines["unseen"] == ALL_UNSEEN]
+    errors = lines["error_percent"].astype(float) / 100
+    seconds = said(
+        lines, "{model}, {tokens:.0f} tokens, {network}: {predicted_step_time_s:.4g} s, {measured_step_time_s:.4g} s"
+    )
+    text = "cost model, step over a link, model, batch and link such as no part was measured with: error of the prediction"
+    return Claim(text, errors, lines, MOST_ERROR, signed=True, detail=seconds)

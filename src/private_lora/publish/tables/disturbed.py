@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pandas as pd
 
+# Columns of times, of ratios of them, and of shares of what an interface carried meanwhile.
+OF_TIMES = re.compile(r"(^|_)(time|s|ms)(_|$)|(server|client)_over_|_over_interface")
 NOTE = (
     "disturbed: other programs ran on the machine during a measurement behind the line, so that its times are too long by an "
-    "unknown amount."
+    "unknown amount, and ratios of them wrong by one: no page quotes them."
 )
 
 

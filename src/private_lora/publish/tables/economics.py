@@ -7,16 +7,19 @@ import math
 import pandas as pd
 
 from private_lora.costs.inputs import PLAIN, Scheme, schemes_of
-from private_lora.costs.model import products_of
-from private_lora.costs.predict import product_sums
-from private_lora.models.shapes import architecture_of
 from private_lora.publish.tables.full_step import full_steps
-from private_lora.publish.tables.step_cost import SETTING, by_size, memory, predictions, step_tokens
+from private_lora.publish.tables.step_cost import (
+    PLAINTEXT,
+    SETTING,
+    by_size,
+    memory,
+    plaintext_products,
+    predictions,
+    step_tokens,
+)
 from private_lora.results.labels import CALLS_NOTE, ids_of
 from private_lora.results.reader import Data
 
-# Plaintext products beside which the client's time stands, by their name in the columns.
-PLAINTEXT = {"float32": PLAIN, "float32_onednn": "plaintext_float32_onednn", "int8": "plaintext_int8", "bf16": "plaintext_bf16"}
 TIMES = [f"plaintext_{name}_time_s" for name in PLAINTEXT]
 RATIOS = [f"client{extra}_over_{name}" for extra in ("", "_with_quantize") for name in PLAINTEXT]
 WITH_QUANTIZE = "client_with_quantize_over_float32"
@@ -68,22 +71,13 @@ def _line(line, plain: list[Scheme], steps: pd.DataFrame) -> dict:
     crypto = line["encrypt_time_s"] + line["decrypt_time_s"]
     columns = dict(line)
     for name, backend in PLAINTEXT.items():
-        seconds, ids = _plaintext(line, plain, backend)
+        seconds, ids = plaintext_products(line, plain, backend)
         columns |= {f"plaintext_{name}_time_s": seconds, f"client_over_{name}": crypto / seconds}
         columns[f"client_with_quantize_over_{name}"] = (crypto + line["quantize_time_s"]) / seconds
         columns["run_ids"] = ids_of(columns["run_ids"], ids)
     columns["client_share_of_step"] = line["client_time_s"] / (line["client_time_s"] + line["matmul_time_s"])
     columns |= _measured(columns, steps)
     return columns | memory(line["model"], int(line["lora_rank"]))
-
-
-def _plaintext(line, schemes: list[Scheme], backend: str) -> tuple[float, str]:
-    """Seconds of all products of the line's step in plaintext, and ids of their runs; NaN where they were not measured."""
-    wanted = backend, line["device"], line["machine"]
-    shapes = next((s.at(int(line["tokens"])) for s in schemes if (s.backend, s.device, s.machine) == wanted), None)
-    architecture = architecture_of(line["model"])
-    sums = product_sums(products_of(architecture, line["inputs"], architecture.blocks), shapes)
-    return (math.nan, "") if sums is None else (sums["matmul_time_s"], sums["run_ids"])
 
 
 def _measured(columns: dict, steps: pd.DataFrame) -> dict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from private_lora.costs.inputs import STAGES, full_size_runs
+from private_lora.costs.inputs import STAGES, full_size_runs, warm
 from private_lora.costs.model import SIZES, VALIDATION
 from private_lora.publish.shared import once
 from private_lora.results.labels import CALLS_NOTE, ids_of, in_order
@@ -34,6 +34,7 @@ COLUMNS = [
     "recompute",
     "lora_rank",
     "steps",
+    "warm_steps",
     "step_times_s",
     "step_time_s_median",
     "step_time_s_min",
@@ -82,6 +83,7 @@ def _line(run, runs: pd.DataFrame, predictions: pd.DataFrame) -> dict:
     line = {name: run[name] for name in (*COLUMNS, "run_id", "step_times", "options") if name in run}
     line |= {"architecture": run["model"], "model": run["label"], "tokens": run["step_tokens"]}
     times = pd.Series(run["step_times"], dtype=float)
+    line["warm_steps"] = len(warm(run["step_times"]))
     line |= {f"step_time_s_{kind}": getattr(times, kind)() for kind in ("min", "max")}
     line["step_time_s_median"] = run["warm_step_time_s"]
     line["step_times_s"] = ", ".join(f"{seconds:.4g}" for seconds in times)
@@ -145,7 +147,9 @@ def full_step(data: Data) -> pd.DataFrame:
         f"transformer blocks of this run, of the model's. {CALLS_NOTE} "
         "remote calls per step: how many that makes, on which the bytes a token depend. "
         "recompute 1: activations of a block are computed again in backward.",
-        "step times: of every step; median: without the first where two or more follow. quantize, encrypt, server, decrypt: "
+        "step times: of every step; warm steps: those behind the median, all but the first where two or more follow. Every run "
+        "is a process of its own, one after the other, so that a machine that slows down during one of them is not seen in its "
+        "ratios; those of `block_latency` take turns in one process. quantize, encrypt, server, decrypt: "
         "mean seconds per step in these; rest: everything else, all of it at the client. offline: what of encryption and "
         "decryption needs no data, and can be done beforehand. Client and server are one process on one machine.",
         "hints: what the client computes once from the public weights, and keeps.",

@@ -9,9 +9,13 @@ from private_lora.publish.tables.loopback import LINK, TIMES, link_name
 from private_lora.results.labels import CALLS_NOTE, bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics
+from private_lora.results.schema import options_text
 
-# Times are compared with those of a backend that encrypts nothing, in the same arrangement; none multiplies in bf16.
-RATIOS = {"token_time_over_float32": "float", "token_time_over_integer": "integer", "token_time_over_bf16": "bf16"}
+# Times are compared with those of backends, with their options, that encrypt nothing, in the same arrangement.
+CLEAR = {"float32": ("float", {}), "integer": ("integer", {}), "bf16": ("float", {"dtype": "bfloat16"})}
+RATIOS = {f"token_time_over_{name}": how for name, how in CLEAR.items()}
+# The same of whole texts: in these, what was made for many tokens at once counts.
+TEXT_RATIOS = {f"text_time_over_{name}": how for name, how in CLEAR.items()}
 COUNTS = {"remote_matmuls": "remote_calls_per_token", "round_trips": "round_trips_per_token"}
 MEGABYTES = {
     "upload_ciphertext_bytes": "upload_MB_per_token",
@@ -43,6 +47,8 @@ COLUMNS = [
     "token_time_s_max",
     "text_s",
     "text_offline_s",
+    "text_s_per_token",
+    *TEXT_RATIOS,
     *RATIOS,
     *TIMES.values(),
     *COUNTS.values(),
@@ -72,13 +78,15 @@ def generation(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "prefill: from the prompt to the first token; first token: the first of a single row, which pays for what is made "
         "once; token time: median [smallest, largest] of those behind it. text: all of them together, with what was made for "
-        "many tokens at once wherever it fell; offline: that part of it. Quantize to verify, calls, trips and MB: medians of "
+        "many tokens at once wherever it fell; offline: that part of it, which token time has not; text per token: all of it "
+        "over the new tokens, and text time its ratios. Quantize to verify, calls, trips and MB: medians of "
         "the tokens behind the first too. server: the time of all workers; wait: the client's, for answers. MB: 10^6 bytes, "
         "upload and download of ciphertext, sent and received of all messages. setup: reading, "
         "quantizing and preparing the model, "
         "handshakes included. " + CALLS_NOTE,
-        "over float32, over integer: beside the same text in the same arrangement; where there is none, in process. bf16 not "
-        "measured. tokens equal to integer: of the first text, up to the first other one.",
+        "over float32, integer, bf16: beside the same text in the same arrangement; where there is none, in process; integer "
+        "multiplies the same integers (int8 at 8 bits); empty where it was not measured.",
+        "tokens equal to integer: of the first text, up to the first other one.",
     ]
     return table
 
@@ -99,6 +107,7 @@ def _run(rows: pd.DataFrame) -> dict:
     line |= {f"token_time_s_{kind}": getattr(steady["token_time_s"], kind)() for kind in ("median", "min", "max")}
     for name, metric in (("text_s", "token_time_s"), ("text_offline_s", "offline_time_s")):
         line[name] = tokens.groupby("repeat")[metric].sum().median()
+    line["text_s_per_token"] = line["text_s"] / counted["new_tokens"]
     line |= {name: steady[metric].median() for metric, name in (TIMES | COUNTS).items()}
     line |= {name: steady[metric].median() / 1e6 for metric, name in MEGABYTES.items()}
     line["total_MB_per_token"] = line["upload_MB_per_token"] + line["download_MB_per_token"]
@@ -112,11 +121,9 @@ def _run(rows: pd.DataFrame) -> dict:
 
 def _beside(run: pd.Series, runs: pd.DataFrame) -> dict:
     """Ratios of medians, and how many tokens are those of exact integers of the same bits."""
-    others = {ratio: _other(run, runs, backend) for ratio, backend in RATIOS.items()}
-    line = {
-        ratio: np.nan if other is None else run["token_time_s_median"] / other["token_time_s_median"]
-        for ratio, other in others.items()
-    }
+    others = {ratio: _other(run, runs, *how) for ratio, how in RATIOS.items()}
+    line = {ratio: _over(run, other, "token_time_s_median") for ratio, other in others.items()}
+    line |= {ratio: _over(run, _other(run, runs, *how), "text_s") for ratio, how in TEXT_RATIOS.items()}
     twin = others["token_time_over_integer"]
     if twin is not None and twin["bits"] == run["bits"]:
         pairs = zip(run["token_ids"], twin["token_ids"], strict=True)
@@ -124,10 +131,17 @@ def _beside(run: pd.Series, runs: pd.DataFrame) -> dict:
     return line | {"run_ids": ids_of(run, *others.values())}
 
 
-def _other(run: pd.Series, runs: pd.DataFrame, backend: str) -> pd.Series | None:
-    """The same text by another backend, in the same arrangement if there is one, else in process."""
-    found = runs[(runs["backend"] == backend) & (runs[SAME] == run[SAME]).all(axis=1)]
-    for same in (found["arrangement"] == run["arrangement"], found["link"] == "in process"):
+def _over(run: pd.Series, other: pd.Series | None, time: str) -> float:
+    return np.nan if other is None else run[time] / other[time]
+
+
+def _other(run: pd.Series, runs: pd.DataFrame, backend: str, options: dict) -> pd.Series | None:
+    """The same text by another backend with these options, in the same arrangement if there is one, else in process."""
+    found = runs[(runs["backend"] == backend) & (runs["options"].fillna("") == options_text(options))]
+    found = found[(found[SAME] == run[SAME]).all(axis=1)]
+    # The name of an arrangement stands behind that of the backend's variant, where it has one.
+    here = found["arrangement"].map(lambda name: name.endswith(run["arrangement"]))
+    for same in (here, found["link"] == "in process"):
         if same.any():
             return found[same].iloc[0]
     return None

@@ -9,11 +9,14 @@ from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import OK
+from private_lora.results.schema import options_text
 
 LAYER = [
     "run_id",
     "backend",
+    "options",
     "device",
+    "machine",
     "activation_bits",
     "weight_bits",
     "rows",
@@ -21,10 +24,12 @@ LAYER = [
     "outputs",
     "phase",
 ]
-# Ratios over the product of a backend that encrypts nothing; none of them multiplies in bf16.
-RATIOS = {"median_over_plaintext_float": "float", "median_over_integer": "integer", "median_over_bf16": "bf16"}
+# Ratios over the product of a backend, with its options, that encrypts nothing.
+RATIOS = {"median_over_plaintext_float": ("float", {}), "median_over_integer": ("integer", {})}
+RATIOS["median_over_bf16"] = ("float", {"dtype": "bfloat16"})
 COLUMNS = [
     "backend",
+    "options",
     "device",
     "activation_bits",
     "weight_bits",
@@ -109,8 +114,8 @@ def latency_summary(data: Data) -> pd.DataFrame:
         "per_output_value",
     ]
     summary = summary.astype(dict.fromkeys([*numeric, "n_ok"], float))
-    for ratio, backend in RATIOS.items():
-        plain = [_plaintext(summary, line, backend) for _, line in summary.iterrows()]
+    for ratio, how in RATIOS.items():
+        plain = [_plaintext(summary, line, *how) for _, line in summary.iterrows()]
         medians = [np.nan if other is None else other["value_median"] for other in plain]
         summary[ratio] = summary["value_median"] / medians
         names = [None if other is None else other["run_id"] for other in plain]
@@ -118,12 +123,13 @@ def latency_summary(data: Data) -> pd.DataFrame:
     return summary
 
 
-def _plaintext(summary: pd.DataFrame, line, backend: str) -> pd.Series | None:
-    """The plaintext product of the same shape on the same device, beside which a time stands; None if not timed."""
+def _plaintext(summary: pd.DataFrame, line, backend: str, options: dict) -> pd.Series | None:
+    """The plaintext product of the same shape on the same device and machine, beside which a time stands; None if not timed."""
     if line["phase"] != "forward" or not line["metric"].endswith("_time_s"):
         return None
-    plain = summary[(summary["backend"] == backend) & (summary["metric"] == "matmul_time_s")]
-    for column in ("device", "rows", "inputs", "outputs"):
+    plain = summary[(summary["backend"] == backend) & (summary["options"] == options_text(options))]
+    plain = plain[plain["metric"] == "matmul_time_s"]
+    for column in ("device", "machine", "rows", "inputs", "outputs"):
         plain = plain[plain[column] == line[column]]
     same_run = plain[plain["run_id"] == line["run_id"]]
     plain = same_run if len(same_run) else plain
@@ -140,7 +146,8 @@ def layer(data: Data) -> pd.DataFrame:
     table.attrs["notes"] = [
         "Median [smallest, largest] over the repeats. client = encrypt + decrypt, total = encrypt + matmul + "
         "decrypt, summed within each repeat. per output value: median / (rows x outputs).",
-        "over plaintext float, over integer: over the float32 product, and the exact integer one, of the same shape, timed "
-        "here on the same device; bf16 not measured.",
+        "over plaintext float, integer, bf16: over the product in float32, of exact integers (int8 at 8 bits) and in bfloat16, "
+        "of the same shape on the same device; empty where it was not measured. Every backend is a process of its own; those "
+        "of `block_latency` take turns in one.",
     ]
     return table

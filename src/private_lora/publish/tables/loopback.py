@@ -12,7 +12,11 @@ from private_lora.publish.shared import once
 from private_lora.results.labels import CALLS_NOTE, bits_label, ids_of, join_basis
 from private_lora.results.reader import Data
 from private_lora.results.runs import FAILED, OK, run_metrics, series_of
+from private_lora.results.schema import options_text
 
+# Steps in process under backends, with their options, that encrypt nothing.
+CLEAR = {"float32": ("float", {}), "integer": ("integer", {}), "bf16": ("float", {"dtype": "bfloat16"})}
+RATIOS = {f"step_time_over_{name}": how for name, how in CLEAR.items()}
 COLUMNS = [
     "model",
     "backend",
@@ -48,6 +52,7 @@ COLUMNS = [
     "step_time_s_min",
     "step_time_s_max",
     "step_time_over_in_process",
+    *RATIOS,
     "client_peak_MB",
     "largest_worker_MB",
     "status",
@@ -74,17 +79,19 @@ LINK = ("link_latency_s", "link_bandwidth_bits_per_s")
 SIZES = ("step_tokens", "blocks", "model_blocks", "share_inputs", "recompute", "lora_rank")
 METRICS = (*TIMES, *MEGABYTES, *COUNTS, *LINK, *SIZES)
 SETTING = ["run_id", "label", "dataset", "backend", "device", "machine", "quantizer", "constant_rows", "bits", "seed"]
+SETTING += ["options"]
 # What a run in process must have in common with one through workers, whose losses it then has to have as well.
-SAME = [*SETTING[1:], "steps", "step_tokens", "blocks", "inputs", "recompute", "lora_rank"]
+BATCHES = ["label", "dataset", "device", "machine", "seed", "steps", "step_tokens", "blocks", "inputs", "recompute"]
+SAME = [*BATCHES, "lora_rank", "backend", "quantizer", "constant_rows", "bits", "options"]
 RUN_COLUMNS = [*SETTING, "arrangement", "model", "inputs", "remote", "status", "basis", "steps", *METRICS]
-RUN_COLUMNS += ["losses", "evaluations", "step_times"]
+RUN_COLUMNS += ["losses", "evaluations", "step_times", "cpu_times"]
 
 
 def network_runs(data: Data) -> pd.DataFrame:
     """One line per run of the stage loopback and machine, in the order of the file.
 
-    arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times: series
-    by step. Otherwise what the run counted once, seconds and bytes of the whole run.
+    arrangement: how its products reach their weights. remote: whether through workers. losses, evaluations, step_times,
+    cpu_times (of the client's process): series by step. Otherwise what the run counted once, of the whole run.
     """
     lines = [_run(rows) for _, rows in data.loopback.groupby(["run_id", "machine"], sort=False)]
     return pd.DataFrame(lines, columns=RUN_COLUMNS)
@@ -92,14 +99,14 @@ def network_runs(data: Data) -> pd.DataFrame:
 
 def _run(rows: pd.DataFrame) -> dict:
     first, counted = rows.iloc[0], run_metrics(rows, METRICS)
-    line = {name: first[name] for name in SETTING if name in first} | counted
+    line = {name: first[name] for name in (*SETTING, "options") if name in first} | counted
     line |= {"label": first["model"], "model": first["model"].removesuffix(" (random weights)")}
     line |= {"arrangement": first["variant"], "bits": bits_label(first["activation_bits"], first["weight_bits"])}
     line |= {"inputs": JOINT if counted["share_inputs"] == 1 else APART, "remote": not np.isnan(counted["round_trips"])}
     line |= {"status": OK if (rows["status"] == OK).all() else FAILED, "basis": join_basis(rows["basis"])}
     times = series_of(rows, "train", "step_time_s")
     line |= {"losses": series_of(rows, "train", "loss"), "evaluations": series_of(rows, "eval", "loss")}
-    return line | {"step_times": times, "steps": len(times)}
+    return line | {"step_times": times, "steps": len(times), "cpu_times": series_of(rows, "train", "step_cpu_time_s")}
 
 
 def in_process_twin(run: pd.Series, runs: pd.DataFrame) -> pd.Series | None:
@@ -115,15 +122,23 @@ def in_process_twin(run: pd.Series, runs: pd.DataFrame) -> pd.Series | None:
     return found.iloc[max(range(len(found)), key=lambda i: (len(named[i] & words), -len(named[i])))]
 
 
+def clear_twins(run: pd.Series, runs: pd.DataFrame) -> dict[str, pd.Series | None]:
+    """By ratio the run in process of the same batches that encrypts nothing, at the run's bits; None where there is none."""
+    local = runs[~runs["remote"].astype(bool) & (runs[BATCHES] == run[BATCHES]).all(axis=1) & (runs["run_id"] != run["run_id"])]
+    local = local[(local["bits"] == run["bits"]) | (local["bits"] == "") | (run["bits"] == "")]
+    of = {name: local[(local["backend"] == b) & (local["options"] == options_text(o))] for name, (b, o) in RATIOS.items()}
+    return {name: found.iloc[0] if len(found) else None for name, found in of.items()}
+
+
 @once
 def network_lines(data: Data) -> pd.DataFrame:
     """The lines of the table `network`, with `architecture` and `remote` besides."""
     runs = network_runs(data)
-    lines = [_line(run, in_process_twin(run, runs)) for _, run in runs.iterrows()]
+    lines = [_line(run, in_process_twin(run, runs), clear_twins(run, runs)) for _, run in runs.iterrows()]
     return pd.DataFrame(lines, columns=[*COLUMNS, "architecture", "remote"])
 
 
-def _line(run: pd.Series, twin: pd.Series | None) -> dict:
+def _line(run: pd.Series, twin: pd.Series | None, clear: dict[str, pd.Series | None]) -> dict:
     line = {name: run[name] for name in COLUMNS if name in run} | {"architecture": run["model"], "model": run["label"]}
     line |= {"remote": run["remote"], "tokens_per_step": run["step_tokens"], "evaluations": len(run["evaluations"])}
     line |= {"link": link_name(run), "tls": {1: "yes", 0: "no"}.get(run["tls"], "")}
@@ -133,7 +148,8 @@ def _line(run: pd.Series, twin: pd.Series | None) -> dict:
     line["network_tls_framing_s"] = network_seconds(run)
     times = run["step_times"]
     line |= {f"step_time_s_{kind}": getattr(times, kind)() for kind in ("median", "min", "max")}
-    return line | {"run_ids": ids_of(run, twin)} | (_beside_twin(run, twin) if twin is not None else {})
+    line |= {ratio: times.median() / other["step_times"].median() for ratio, other in clear.items() if other is not None}
+    return line | {"run_ids": ids_of(run, twin, *clear.values())} | (_beside_twin(run, twin) if twin is not None else {})
 
 
 def _beside_twin(run: pd.Series, twin: pd.Series) -> dict:
@@ -185,7 +201,9 @@ def loopback(data: Data) -> pd.DataFrame:
         "are not those of the steps alone. server: the workers' own time; wait: the client's, for answers; network, TLS, "
         "framing: wait less server, only where one question is on its way at a time (no rows per question). verify: the "
         "client's check.",
-        "step time: median [smallest, largest], evaluations not included. client peak: memory of the client's process; in "
+        "step time: median [smallest, largest], evaluations not included; over float32, integer, bf16: over the median step in "
+        "process that encrypts nothing, of the same batches on this machine (integer multiplies the same integers: int8 at 8 "
+        "bits); empty where it was not measured. client peak: memory of the client's process; in "
         "process: of everything. largest worker: peak of the worker that took most.",
     ]
     return table

@@ -8,7 +8,7 @@ import pandas as pd
 from private_lora.publish.shared import once
 from private_lora.results.labels import ids_of, in_order
 from private_lora.results.reader import Data
-from private_lora.results.runs import float_run, rows_of, run_metrics, series_of
+from private_lora.results.runs import bf16_run, float_run, rows_of, run_metrics, series_of
 
 COUNTERS = ("encrypted_matmuls", "train_tokens", "security_bits", "largest_ring_size", "largest_log2_q", "largest_failure_log2")
 STAGES = ("client_quantize_time_s", "encrypt_time_s", "matmul_time_s", "decrypt_time_s")
@@ -71,10 +71,11 @@ def _line(data: Data, runs: pd.DataFrame, run) -> dict:
         line[name.replace("ciphertext_bytes", "bytes_per_row")] = counted[name] / line["remote_rows"]
     losses = series_of(rows, "train", "loss")
     line["last_train_loss"] = losses.iloc[-1] if len(losses) else np.nan
-    reference, plain = exact_twin(runs, run), float_run(runs, run) if run["backend"] != "float" else None
-    line["step_time_over_float32"] = _step_time_over(data, run, plain)
-    line["step_time_over_integer"] = _step_time_over(data, run, reference)
-    line["run_ids"] = ids_of(run, reference, plain)
+    reference, plain, halved = exact_twin(runs, run), float_run(runs, run), bf16_run(runs, run)
+    plain = None if plain is not None and plain["run_id"] == run["run_id"] else plain
+    for name, other in (("float32", plain), ("integer", reference), ("bf16", halved)):
+        line[f"step_time_over_{name}"] = _step_time_over(data, run, other)
+    line["run_ids"] = ids_of(run, reference, plain, halved)
     if reference is not None:
         difference = (losses - series_of(rows_of(data.convergence, reference), "train", "loss")).dropna()
         line["steps_equal_to_integer"] = int((difference == 0).sum())
@@ -120,7 +121,7 @@ def packed_training(data: Data) -> pd.DataFrame:
         "with the same modulus. Times and bytes are sums over the run, evaluation included, divided by rows where it says so.",
         "remote matmuls: calls to the server over the whole run, evaluation included; remote rows: rows of activations and "
         "gradients over all of them, padding included; train tokens: without.",
-        "step time over float32 and integer: of the median steps, of runs with the same batches and as many steps. No run "
-        "trains in bf16 products: bf16 not measured.",
+        "step time over float32, integer, bf16: of the median steps, of runs with the same batches and as many steps; integer "
+        "multiplies the same integers (int8 at 8 bits); empty where it was not measured.",
     ]
     return table

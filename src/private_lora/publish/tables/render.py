@@ -13,8 +13,8 @@ import pandas as pd
 
 # Quantities whose distance from 1 is the message, and which four digits would round away.
 FINE_GRAINED = ("ratio", "over", "spread")
-# Columns of the CSV alone: what leads from a line back to its runs.
-CSV_ONLY = ("run_ids",)
+# Columns of the CSV alone: what leads from a line back to its runs and their code.
+CSV_ONLY = ("commits", "run_ids")
 # A number of bits says nothing without the cost model that it is counted in.
 WHICH_BITS = (
     "security bits: those that the parameters were chosen for, in the cost model that decided (MATZOV unless the options say "

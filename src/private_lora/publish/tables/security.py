@@ -10,7 +10,7 @@ import pandas as pd
 from private_lora.core.paths import ROOT
 from private_lora.results.labels import bits_label, ids_of, in_order, join_basis
 from private_lora.results.reader import Data
-from private_lora.results.sidecars import KINDS, read_sidecars
+from private_lora.results.sidecars import KINDS, machine_of, read_sidecars
 
 RECORDED = ROOT / "results" / "recorded"
 SAME = ["model", "backend", "mask", "bits", "ring_size"]
@@ -73,8 +73,7 @@ def _recorded() -> dict[tuple[str, str], dict]:
     found = {}
     for path in sorted(RECORDED.glob("*/sidecars.jsonl")):
         for run_id, sidecar in read_sidecars(path).items():
-            environment = sidecar.get("environment", {})
-            found[run_id, f"{environment.get('processor')}, {environment.get('cores')} cores"] = sidecar
+            found[run_id, machine_of(sidecar.get("environment", {}))] = sidecar
     return found
 
 

@@ -25,6 +25,7 @@ import torch
 from private_lora.core.errors import UserError
 from private_lora.results.schema import options_text
 from private_lora.specs.options import ConcreteMLOptions
+from private_lora.split.linear import linear_layers
 from private_lora.training.concrete_ml.clear import clear_layer_output, concrete_ml_surroundings
 from private_lora.training.concrete_ml.meter import Meter, install
 from private_lora.training.loop import seed_dropout
@@ -148,13 +149,14 @@ def calibration_batch(peft_model, spec) -> dict:
 def layers_without_backward(peft_model, batch: dict) -> int:
     """How many of the first linear layers get an input without gradient: 3 for Llama (q, k, v), 1 for GPT-2.
 
-    Raises UserError if the model has no LoRA layer.
+    Concrete ML counts all linear layers, in the order of the modules, whether LoRA is on them or not. Raises UserError if it
+    is on none.
     """
     from peft.tuners.lora import LoraLayer
 
-    layers = [m for m in peft_model.modules() if isinstance(m, LoraLayer)]
-    if not layers:
+    if not any(isinstance(m, LoraLayer) for m in peft_model.modules()):
         raise UserError("backend 'concrete_ml' needs a model with LoRA layers: add an adapter first")
+    layers = [layer for *_, layer in linear_layers(peft_model.get_base_model())]
     needs_gradient: dict = {}
 
     def remember(layer, inputs):
