@@ -15,8 +15,6 @@ SHORT_PAIRS = {(pair.activations, pair.weights): pair.name for pair in quantizer
 LABELS = {name: entry.label for name, entry in (PLAINTEXT | BACKENDS).items()}
 PUBLISHED_PAIRS = ("DTok-SC", "DTen-ST", "ST-ST")
 DEFAULT_PAIR = quantizers.DEFAULT_PAIR
-# Backends that the treatment of constant rows does not reach: they do not quantize, or by themselves.
-OWN_ROWS = [name for name, backend in BACKENDS.items() if not backend.quantized or backend.kind == "trainer"]
 PAIRS = (quantizers.NO_PAIR.name, *quantizers.PAIRS)
 # Data whose names say how texts were read, and not which they are.
 USERS_OWN = ("jsonl", "hub")
@@ -28,8 +26,8 @@ CALLS_NOTE = f"inputs joint: {CALLS['joint']} (q, k, v; gate, up); apart: {CALLS
 def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with `quantizer`: DTok-SC, DTen-ST, ST-ST, Sym, float, or both names of any other pair.
 
-    A float run does not quantize, whatever its spec's defaults say: its pair and bits are left empty. Nor
-    does the spec decide what Concrete ML's own trainer does with constant rows.
+    A backend that does not quantize treats no constant rows, and a float run has neither pair nor bits, whatever their specs'
+    defaults say. What Concrete ML's own trainer does is in its rows.
     """
     frame = frame.copy()
     pairs = zip(frame["activation_quantizer"], frame["weight_quantizer"], strict=True)
@@ -39,7 +37,8 @@ def name_pairs(frame: pd.DataFrame) -> pd.DataFrame:
     for column in {"activation_bits", "weight_bits"} & set(frame.columns):
         frame.loc[is_float, column] = np.nan
     if "constant_rows" in frame:
-        frame.loc[frame["backend"].isin(OWN_ROWS), "constant_rows"] = ""
+        unquantized = [name for name, backend in BACKENDS.items() if not backend.quantized]
+        frame.loc[frame["backend"].isin(unquantized), "constant_rows"] = ""
     return frame
 
 
