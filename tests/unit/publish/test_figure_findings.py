@@ -63,7 +63,8 @@ def test_a_run_that_failed_is_a_panel_and_in_no_mean(tmp_path):
     assert "DTok-SC: diverged" in set(points["series"])
 
 
-LINE = {"client_time_s": 3.0, "server_time_s": 7.0, "upload_bytes": 6e8, "download_bytes": 4e8, "round_trips": 100}
+LINE = {"client_time_s": 3.0, "server_time_s": 5.0, "handling_time_s": 2.0}
+LINE |= {"upload_bytes": 6e8, "download_bytes": 4e8, "round_trips": 100}
 
 
 def test_crossings_are_where_the_network_takes_what_is_left():

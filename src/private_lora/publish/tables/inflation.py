@@ -92,7 +92,7 @@ def inflation_prediction(data: Data) -> pd.DataFrame:
         )
     ours = in_order(pd.DataFrame(lines, columns=COLUMNS), ["model", "backend"])
     published = _published(data)
-    table = pd.concat([part for part in (ours, published) if len(part)] or [ours]).reindex(columns=COLUMNS)
+    table = pd.concat([ours, published]).reindex(columns=COLUMNS) if len(ours) and len(published) else ours
     table.attrs["notes"] = [
         "predicted = sqrt(1 + noisy rows * (noise std * weight scale)^2 * gain / clear grad norm^2), noisy rows = noisy row "
         "share * rows, for each step; medians over steps and seeds. error: of the predicted median over the measured one. From "
