@@ -82,9 +82,10 @@ def bytes_name_their_calls(name: str, table: pd.DataFrame) -> None:
 
 
 def predictions_name_what_they_are_made_of(data: Data, collected: set[str]) -> None:
-    """Runs of a block's products, and runs of the client's own work."""
-    named = [set(text.split()) for text in data.costs["run_ids"]]
+    """Runs of a block's products, and runs of the client's own work; a price is made of nothing."""
+    costs = data.costs[data.costs["kind"] != "price"]
+    named = [set(text.split()) for text in costs["run_ids"]]
     assert all(named) and set().union(*named) <= collected
     blocks = set(data.block_of_all_machines["run_id"])
-    predicted = [ids for ids, kind in zip(named, data.costs["kind"], strict=True) if kind == "prediction"]
+    predicted = [ids for ids, kind in zip(named, costs["kind"], strict=True) if kind == "prediction"]
     assert predicted and all(blocks & ids and ids - blocks for ids in predicted)
