@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from synthetic_estimate import estimate_rows
 from synthetic_generation import generation_rows
+from synthetic_inflation import probed_rows
 from synthetic_knowledge import knowledge_rows, through_workers
-from synthetic_loopback import network_rows
+from synthetic_loopback import LINK, ONE, alone_rows, network_rows, network_run
 from synthetic_overflow import overflow_rows
 from synthetic_results import (
     MET,
@@ -38,8 +39,11 @@ SMALL = {"bits": (4, 8), "models": ("mini-llama",)}
 def synthetic(tmp_path_factory) -> Data:
     """Made-up results of every stage."""
     rows = sweep_rows() + encrypted_rows() + inflation_rows() + packed_rows() + full_size_rows()
-    rows += knowledge_rows(steps=8) + overflow_rows()
-    loopback = network_rows() + through_workers(steps=8)
+    rows += knowledge_rows(steps=8) + overflow_rows() + probed_rows()
+    loopback = network_rows() + through_workers(steps=8) + alone_rows()
+    # One on the machine of the made-up products, which a prediction stands beside.
+    remote = network_run("2 shards", workers=2, columns={"model": ONE, "dataset": "random_tokens"}, evaluations=(), **LINK)
+    loopback += [row | {"machine": ""} for row in remote]
     others = {"block": block_rows(ratios=MET), "loopback": loopback, "generation": generation_rows()}
     others |= {"estimate": estimate_rows(), "worker_view": view_rows()}
     return Data(write_results(tmp_path_factory.mktemp("synthetic"), rows, **others))
