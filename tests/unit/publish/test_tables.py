@@ -219,8 +219,8 @@ def test_concrete_ml_stands_beside_the_integers_of_its_quantizer_with_exact_rows
     assert made.loc[made["run_ids"].str.startswith("cml"), "run_ids"].tolist() == ["cml integer-exact"]
 
 
-def test_inflation_lists_the_real_scheme_beside_the_simulated_one(synthetic):
-    made = TABLES["gradient_inflation"](synthetic)
+def test_inflation_lists_the_real_scheme_beside_the_simulated_one(tmp_path):
+    made = table(tmp_path, "gradient_inflation", encrypted_rows() + inflation_rows())
     reference = made[made["constant_rows"] == "reference"].set_index("backend")
     assert reference.loc["glwe_simulated", "grad_norm_over_float_mean"] == pytest.approx(1600, rel=1e-6)
     assert reference.loc["glwe", "basis"] == "measured"
