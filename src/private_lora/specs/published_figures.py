@@ -71,7 +71,7 @@ FIGURES = (
     ),
     Published(
         "inflation_by_optimizer",
-        "What AdamW hides and SGD shows",
+        "The same noise under AdamW and under SGD",
         "private_lora.publish.figures.inflation:inflation_by_optimizer",
         "Training loss, a mean over the last ten steps, of float and of noisy products whose constant rows are kept exact or "
         "have the reference implementation's scale of 1: under AdamW, which normalises the size of its steps, with clipping, "

@@ -46,7 +46,7 @@ def inflation_prediction(data: Data) -> tuple[Figure, pd.DataFrame]:
             points.add("predicted", name, run["ratio_predicted"], run["ratio_measured"], join_basis(run["basis"]), run_ids=ids)
     _guides(ax, steps[["ratio_predicted", "ratio_measured"]].to_numpy(), data)
     ax.set_xlabel("predicted gradient norm over clear")
-    ax.set_ylabel("measured gradient norm over clear")
+    ax.set_ylabel("measured ratio")
     errors = table_of(data)["error_percent"].dropna()
     said = ", ".join(f"{error:+.0f} %" for error in errors)
     say(figure, f"Predicted over measured inflation, medians of {len(errors)} settings: {said}")
@@ -81,7 +81,7 @@ def inflation_by_optimizer(data: Data) -> tuple[Figure, pd.DataFrame]:
         for _, run in in_order(runs[runs["sgd"] == is_sgd], ["backend", "constant_rows"]).iterrows():
             _loss(data, run, ax, points, name)
     log_y(axes[0][0])
-    axes[0][0].set_ylabel(f"training loss, mean of {SMOOTHED} steps (nats)")
+    axes[0][0].set_ylabel("training loss (nats)")
     say(figure, _finding(points.frame()))
     legend_below(figure, list(axes[0]), columns=3)
     return figure, points.frame()
