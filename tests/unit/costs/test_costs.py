@@ -124,13 +124,13 @@ def test_what_was_not_measured_by_itself_is_not_predicted(tmp_path):
     found = line(costs(tmp_path), kind="validation", backend="integer")
     assert np.isnan(found["step_time_s"]) and found["formula"].startswith("not predicted")
     whole = [r for r in full_size_rows() if r["run_id"].endswith("None")]
-    assert set(costs(tmp_path / "b", whole)["kind"]) == {"validation"}
-    assert not len(costs(tmp_path / "c", [], []))
+    assert set(costs(tmp_path / "b", whole)["kind"]) == {"validation", "price"}
+    assert set(costs(tmp_path / "c", [], [])["kind"]) == {"price"}
 
 
 def test_machines_are_never_mixed(tmp_path):
     other = [r | {"machine": "another"} for r in block_rows(glwe=False)]
-    assert set(costs(tmp_path, block=other)["kind"]) == {"validation"}
+    assert set(costs(tmp_path, block=other)["kind"]) == {"validation", "price"}
     beside = [r | {"machine": "a GPU beside another"} for r in block_rows(glwe=False)]
     local = [r | {"machine": "another"} for r in full_size_rows()]
     table = costs(tmp_path / "b", local, beside)
@@ -148,7 +148,7 @@ def test_a_block_cheaper_than_noise_takes_nothing(tmp_path):
 def test_three_shapes_are_too_few_to_extrapolate_from(tmp_path):
     rows = block_rows((2048,), {name: BLOCK_LAYERS[name] for name in ("q", "k")}, glwe=False)
     table = costs(tmp_path, block=rows)
-    assert set(table["kind"]) == {"validation"}
+    assert set(table["kind"]) == {"validation", "price"}
 
 
 def test_the_command_writes_the_file(tmp_path):

@@ -11,7 +11,7 @@ from private_lora.costs.arrangement import BITS_PER_BYTE
 from private_lora.costs.inputs import PLAIN
 from private_lora.costs.model import transfer_time
 from private_lora.publish.figures.cost import schemes, shown_lines
-from private_lora.publish.figures.style import Points, legend_below, log_y, no_data, panel_each, say
+from private_lora.publish.figures.style import Points, legend_below, log_y, no_data, panel_each, say, wrapped
 from private_lora.results.labels import ids_of
 from private_lora.results.reader import Data
 
@@ -77,10 +77,8 @@ def _panel(lines: pd.DataFrame, latency: float, ax: Axes, points: Points) -> pd.
             mark = {"backend": line["backend"], "tokens": line["tokens"], "colour": style["color"]}
             found.append(mark | {"what": name, "at": bandwidth})
     ax.set_xscale("log")
-    ax.set_title(
-        f"{first['model']}, {first['tokens']:,.0f} tokens, one worker\n{first['machine']}, {1e3 * latency:g} ms latency",
-        loc="left",
-    )
+    where = wrapped(f"{first['machine']}, {1e3 * latency:g} ms latency", 2)
+    ax.set_title(f"{first['model']}, {first['tokens']:,.0f} tokens, one worker\n{where}", loc="left")
     return pd.DataFrame(found, columns=["backend", "tokens", "what", "at", "colour"])
 
 

@@ -27,6 +27,7 @@ from private_lora.publish.figures.style import (
     panels,
     ratio,
     say,
+    wrapped,
 )
 from private_lora.publish.tables.full_step import full_steps
 from private_lora.publish.tables.step_cost import SETTING, predictions, shown_model, step_tokens
@@ -190,7 +191,8 @@ def _operation_bars(steps: pd.DataFrame, ax: Axes, points: Points, panel: str) -
     ax.set_yticks(places, labels)
     ax.set_xlim(0, 1.12 * left.max())
     tokens = ", ".join(f"{t:,.0f}" for t in sorted(set(steps["tokens"])))
-    ax.set_title(f"{panel}, {tokens} tokens a step ({', '.join(sorted(set(steps['basis'])))})", loc="left")
+    basis = ", ".join(sorted(set(steps["basis"])))
+    ax.set_title(wrapped(f"{panel}, {tokens} tokens a step ({basis})", 2), loc="left")
     ax.grid(axis="y", visible=False)
 
 

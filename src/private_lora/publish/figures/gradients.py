@@ -30,6 +30,7 @@ from private_lora.results.reader import Data
 from private_lora.results.runs import rows_of, series_of
 
 FEW_STEPS = 6
+SAID = 4  # of the runs that are farthest from their clear ones
 
 
 def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
@@ -47,7 +48,7 @@ def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
     ]
     if not shown:
         return no_data()
-    figure, axes = panels(1, len(shown), height=3.6)
+    figure, axes = panels(1, len(shown), height=4.6)
     points = Points()
     for ax, (title, quantity, frame) in zip(axes[0], shown, strict=True):
         _difference_panel(frame[np.isfinite(frame["quantity"])], ax, points, title)
@@ -64,8 +65,9 @@ def encrypted_minus_clear(data: Data) -> tuple[Figure, pd.DataFrame]:
 def _difference_finding(points: pd.DataFrame) -> str:
     """How far the loss of every run is at most from that of its clear one."""
     points = points[points["panel"] != "ours: gradient norm"]
-    told = [f"{name.split(',')[0]} {digits(group['y'].abs().max())}" for name, group in points.groupby("series", sort=False)]
-    return f"Largest distance of a step's loss from the clear run's, in nats: {', '.join(told)}"
+    most = points.assign(y=points["y"].abs()).groupby("series")["y"].max().nlargest(SAID)
+    told = [f"{name.split(',')[0]} {digits(distance)}" for name, distance in most.items()]
+    return f"Largest distances of a step's loss from the clear run's, in nats: {', '.join(told)}"
 
 
 def _difference_panel(frame: pd.DataFrame, ax: Axes, points: Points, title: str) -> None:
@@ -104,11 +106,11 @@ def gradient_inflation(data: Data) -> tuple[Figure, pd.DataFrame]:
     studies.sort(key=lambda study: study[0] != "inflation")
     if not studies:
         return no_data()
-    figure, axes = panels(2, len(studies), sharex="col")
+    figure, axes = panels(2, len(studies), height=3.2, sharex="col")
     points = Points()
     for (stage, model), column in zip(studies, axes.T, strict=True):
         chosen = runs[(runs["stage"] == stage) & (runs["model"] == model)]
-        column[0].set_title(f"{stage} study: {model}", loc="left")
+        column[0].set_title(wrapped(f"{stage} study: {model}", len(studies)), loc="left")
         for ax, metric in zip(column, ("grad_norm", "running_mean_loss"), strict=True):
             _inflation_panel(data, chosen, metric, ax, points, f"{stage} {model} {metric}")
         column[1].set_xlabel("training step")

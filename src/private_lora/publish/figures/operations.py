@@ -37,7 +37,7 @@ def time_by_operation(data: Data) -> tuple[Figure, pd.DataFrame]:
     bars = {model: found for model, chosen in runs.groupby("model", sort=False) if (found := _bars_of(data, chosen))}
     if not bars:
         return no_data()
-    figure, axes = panels(1, len(bars), height=3.4)
+    figure, axes = panels(1, len(bars), height=4.6)
     points = Points()
     for (model, found), ax in zip(bars.items(), axes[0], strict=True):
         _operation_bars(found, ax, points, model)
@@ -98,7 +98,7 @@ def _operation_bars(bars: list[tuple[pd.Series, np.ndarray]], ax: Axes, points: 
         )
         for stage, value in zip(names, values, strict=True):
             points.add(model, name, stage, value, run["basis"], run_ids=run["run_id"])
-    ax.set_xticks(range(len(names)), names)
+    ax.set_xticks(range(len(names)), names, rotation=90)
     ax.set_yscale("log")
 
 
