@@ -14,8 +14,8 @@ import pytest
 HERE = answers.HERE
 # On another processor, float32 sums are added up in another order. What lies between two integers may then be rounded to the
 # other one, and what is trained after it differs by more: so did AMD's and Intel's processors, by 0.8 % of a perplexity.
-# Between processors with AVX-512 and with AVX2 alone, the perplexity of untrained mini-llama differed by 0.08 %.
-TOLERANCE, AFTER_ROUNDING = 2e-3, 2e-2
+# The answers come from processors with AVX-512; with AVX2 alone, the perplexity of untrained mini-llama differed by 0.08 %.
+TOLERANCE, AFTER_ROUNDING = 1e-4 if "avx512f" in answers.cpu()["flags"] else 2e-3, 2e-2
 # Counters that depend on the kind of masks.
 OF_MASKS = {"upload_ciphertext_bytes", "download_ciphertext_bytes", "int8_operations"}
 
