@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 OPTIONS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
 OPTIONS += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars")
@@ -41,6 +42,7 @@ LINKS = """
 return [...document.querySelectorAll('a[href]')].map((a) => a.getAttribute('href')).filter((href) =>
   href.startsWith('#') ? !document.getElementById(decodeURIComponent(href.slice(1))) : !href.startsWith('data:'));
 """
+LOADED = "return location.href === arguments[0] && document.readyState === 'complete';"
 IMAGES = """
 return [...document.images].map((i) => ({alt: i.alt, width: i.naturalWidth, complete: i.complete, name: i.src.slice(0, 60)}));
 """
@@ -66,7 +68,10 @@ class Browser:
         self.driver.get("about:blank")
         for log in ("browser", "performance"):
             self.driver.get_log(log)
-        self.driver.get(page.resolve().as_uri())
+        address = page.resolve().as_uri()
+        self.driver.get(address)
+        # On a busy machine the driver can return while the page that was there before is still the one it sees, or half a page.
+        WebDriverWait(self.driver, 60).until(lambda _: self.script(LOADED, address))
 
     def console(self) -> list[str]:
         """What the page wrote to the console since it was opened, or this was last asked."""
