@@ -24,6 +24,7 @@ LIMIT_FLAGS = {
     "max-requests": ("requests", 1, "requests at one time, of all clients"),
     "max-deadline-s": ("deadline_s", 1, "longest deadline that a client may set, in seconds"),
     "max-turn-gops": ("turn_operations", 10**9, "int8 operations of one question's rows, in billions: how long others wait"),
+    "max-refusals-per-s": ("refusals_per_s", 1, "refusals of one client that it is told of in a second, after the first forty"),
     "min-rate-kb": ("bytes_per_s", 2**10, "slowest mean rate of a stream, in KiB a second"),
 }
 

@@ -33,14 +33,14 @@ from private_lora.specs.worker import WorkerSpec
 WORKER = {"model": "mini-llama", "layers": "0", "activation_bits": 8, "weight_bits": 8}
 PRODUCT = "model.layers.0.mlp.down_proj forward"
 SEED, ROWS, DEADLINE_S = 20250507, 128, 60.0
-ATTACKERS, AT_ONCE, BATCH = 2, 4, 500  # as many at once as one client may have
+ATTACKERS, BATCH = 2, 500
 MOST_ROWS, WARM = 3, 20  # small questions, so that many are sent; right answers before time counts
 
 
-def attack(address: Address, tls: Tls, questions: list, first: int, stop: int) -> Counter:
+def attack(address: Address, tls: Tls, questions: list, at_once: int, first: int, stop: int) -> Counter:
     """Calls first..stop-1 on a connection and in a session of their own; statuses that came back."""
     mutator, statuses = Mutator(questions, SEED, 5), Counter()
-    with RawClient(address, tls) as client, ThreadPoolExecutor(AT_ONCE) as threads:
+    with RawClient(address, tls) as client, ThreadPoolExecutor(at_once) as threads:
         while client.open() is not None:
             time.sleep(0.1)
         mutator.session_id = client.session_id
@@ -82,7 +82,7 @@ class Work:
         return (self.right - before) / (time.monotonic() - begin)
 
 
-def started(directory: Path) -> tuple[subprocess.Popen, Address, Tls, Tls]:
+def started(directory: Path, refusals_per_s: float) -> tuple[subprocess.Popen, Address, Tls, Tls]:
     """A worker, and certificates of an honest client and of an attacker."""
     made = [directory / "honest", directory / "attacker"]
     for path in made:
@@ -90,6 +90,7 @@ def started(directory: Path) -> tuple[subprocess.Popen, Address, Tls, Tls]:
     both = directory / "clients.pem"
     both.write_bytes(b"".join((path / "client-ca.pem").read_bytes() for path in made))
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in WORKER.items()]
+    flags.append(f"--max-refusals-per-s={refusals_per_s}")
     files = ["--tls-cert", made[0] / "worker.pem", "--tls-key", made[0] / "worker-key.pem", "--client-ca", both]
     command = [sys.executable, "-m", "private_lora", "worker", *flags, "--backend=packed", "--listen=127.0.0.1:0", *files]
     with open(directory / "worker.log", "w") as log:
@@ -104,6 +105,8 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=10**6)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop then, whatever was sent")
     parser.add_argument("--alone-seconds", type=float, default=60.0, help="how long the honest client works alone, twice")
+    parser.add_argument("--refusals-per-s", type=float, default=20.0, help="of the attackers together: the worker's limit")
+    parser.add_argument("--at-once", type=int, default=4, help="calls of each of two attackers; a client has 12 places")
     parser.add_argument("--apart", action="store_true", help="attackers have the last core to themselves")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -115,10 +118,10 @@ def main() -> None:
     names = list(held.products)
     questions = [(name, seeded_question(held.products[name], SEED + i, 1 + i % MOST_ROWS)) for i, name in enumerate(names)]
     with tempfile.TemporaryDirectory() as directory:
-        process, address, honest_tls, attacker_tls = started(Path(directory))
+        process, address, honest_tls, attacker_tls = started(Path(directory), args.refusals_per_s)
         try:
             work = Work(address, honest_tls, Honest(held, truth, PRODUCT))
-            record = measured(args, process, work, (address, attacker_tls, questions))
+            record = measured(args, process, work, (address, attacker_tls, questions, args.at_once))
         finally:
             process.kill()
     args.out.write_text(json.dumps(record, indent=1) + "\n")
@@ -169,6 +172,8 @@ def measured(args, process: subprocess.Popen, work: Work, attacked: tuple) -> di
         "rss_before_bytes": at_first,
         "rss_largest_bytes": max(rss),
         "attackers_apart": args.apart,
+        "refusals_per_s": args.refusals_per_s,
+        "at_once": args.at_once,
         "honest_right": work.right,
         "honest_wrong": work.wrong,
         "honest_refused": dict(work.refused),

@@ -26,6 +26,7 @@ BATCH = 1000
 GLWE_MESSAGES = 400
 GARBAGE_EVERY = 250
 GROWTH_BYTES = 200 * 2**20
+AT_ONCE_REFUSED = ("--max-refusals-per-s", "1e9")  # here they shall be many
 # What a worker may say to an altered message.
 EXPECTED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE", "RESOURCE_EXHAUSTED", "ALREADY_EXISTS"}
 EXPECTED |= {"FAILED_PRECONDITION"}
@@ -117,7 +118,7 @@ def test_altered_messages_to_packed_get_a_status_and_change_nothing(worker_proce
     names = list(held.products)
     questions = [(name, seeded_question(held.products[name], SEED + i, 1 + 3 * i)) for i, name in enumerate(names)]
     flags = ("--backend", "packed", "--layers", "0", "--activation-bits", "8", "--weight-bits", "8")
-    with worker_process("nano", *flags) as (process, address):
+    with worker_process("nano", *flags, *AT_ONCE_REFUSED) as (process, address):
         fuzzing = Fuzzing(address, process, Mutator(questions, SEED, 5))
         fuzzed(process, address, honest, fuzzing, fuzz_messages, BATCH, GROWTH_BYTES)
     assert set(fuzzing.statuses) >= {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "OUT_OF_RANGE"}
@@ -134,7 +135,7 @@ def test_altered_messages_to_glwe_get_a_status_and_change_nothing(worker_process
     material = honest.client.public_material().to_bytes()
     # Questions of a few rows, which by the default limit of a turn are too many.
     flags = ("--backend", "glwe", "--layers", "0", "--activation-bits", "7", "--weight-bits", "7", "--max-turn-gops", "10000")
-    with worker_process("nano", *flags) as (process, address):
+    with worker_process("nano", *flags, *AT_ONCE_REFUSED) as (process, address):
         mutator = Mutator([(name, honest.question(rows)[1]) for rows in (1, 2)], SEED, 3)
         fuzzing = Fuzzing(address, process, mutator, material)
         # While a session's key comes, the worker has it three times: as it came, as bytes, and as a key.

@@ -12,8 +12,9 @@ import pytest
 from raw_client import Parts, RawClient, address_of, held_and_honest, rows_of, settled
 
 from private_lora.network.wire.parts import PART_BYTES
+from private_lora.network.worker import calls, service
 from private_lora.network.worker.limits import Limits, Refusal
-from private_lora.network.worker.quotas import Quota
+from private_lora.network.worker.quotas import Quota, RefusalRate
 from private_lora.network.worker.turns import Turns
 
 PRODUCT = "model.layers.0.self_attn.o_proj forward"
@@ -94,6 +95,36 @@ def test_greedy_clients_leave_something_to_the_next():
         quota.take("e")
     quota.give_back("a", 50)
     quota.take("e", 20)
+
+
+def test_refusals_wait_after_the_first_few_of_each_client():
+    rate = RefusalRate(Limits(refusals_per_s=10.0, refusals_at_once=5))
+    waits = [rate.delay_s("a", now=100.0) for _ in range(8)]
+    assert waits == pytest.approx([0, 0, 0, 0, 0, 0.1, 0.2, 0.3])
+    assert rate.delay_s("b", now=100.0) == 0  # another client's are its own
+    assert rate.delay_s("a", now=100.3) == pytest.approx(0.1)
+    assert [rate.delay_s("a", now=101.0) for _ in range(6)] == pytest.approx([0, 0, 0, 0, 0, 0.1])
+    rate.delay_s("b", now=1000.0)
+    assert list(rate._next) == ["b"]  # who has none left is forgotten
+
+
+def test_bad_messages_are_refused_only_so_fast_and_another_client_does_not_wait(honest, local_worker, monkeypatch):
+    monkeypatch.setattr(calls, "identity_of", lambda context: context.peer())
+    monkeypatch.setattr(service, "identity_of", lambda context: context.peer())
+    limits = Limits(refusals_per_s=10.0, refusals_at_once=5)
+    with local_worker(honest[0], limits) as running:
+        bad, good = (RawClient(address_of(running)) for _ in range(2))
+        assert bad.open() is None and good.open() is None
+        begin = time.monotonic()
+        for _ in range(20):
+            assert bad.multiply(bad.question(b"none of ours", PRODUCT, rows=1))[0] == Code.INVALID_ARGUMENT
+        assert time.monotonic() - begin > 1.4  # of the twenty, five at once and ten a second
+        begin = time.monotonic()
+        assert good.multiply(good.question(b"none of ours", PRODUCT, rows=1))[0] == Code.INVALID_ARGUMENT
+        assert time.monotonic() - begin < 1.0
+        bad.channel.close()
+        good.channel.close()
+        assert honest[1].is_served(address_of(running))
 
 
 def test_turns_are_shared_by_time_and_given_up_by_who_has_gone():

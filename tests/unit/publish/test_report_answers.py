@@ -189,6 +189,21 @@ def test_a_text_is_first_said_with_its_prompt_and_pads(tmp_path):
     assert text.index("0.2500 s a token, prompt and pads included (1.7500 times integers") < text.index("0.1250 s for a token")
 
 
+def outsourced(tmp_path, **changed):
+    """The answer on a client alone and one with a worker, whose line has other values."""
+    step = BEHIND | {"model": "nano", "blocks": 1, "model_blocks": 1, "tokens": 64, "disturbed": None, "client_peak_MB": 900.0}
+    alone = step | {"way": "int4", "workers": 0, "client_cpu_s_per_token": 0.25, "wall_s_per_token": 0.5}
+    remote = step | {"way": "packed", "workers": 1, "client_cpu_s_per_token": 0.5, "wall_s_per_token": 1.5}
+    return cost.outsourcing(tables_of(tmp_path, {"alone_or_outsourced": [alone, remote | changed]}))
+
+
+def test_outsourcing_pays_only_where_a_worker_takes_less_than_the_best_way_alone(tmp_path):
+    never = outsourced(tmp_path)
+    assert never.sentence.text.startswith("No: in none") and "alone 0.2500 (int4), with a worker 0.5000 (packed)" in said(never)
+    assert outsourced(tmp_path, client_cpu_s_per_token=0.125).sentence.text.startswith("In 1 of 3 comparisons")
+    assert outsourced(tmp_path, disturbed="a neighbour", client_cpu_s_per_token=0.125) is None
+
+
 def test_memory_in_bf16_and_integers_stands_beside_the_client(tmp_path):
     clear = STEP | {"model": "nano", "backend": "integer", "encrypted_matmuls": 0, "peak_memory_bytes": 5e8}
     line = MEMORY | {"client_peak_MB": 980.5, "tokens_per_step": 2048}

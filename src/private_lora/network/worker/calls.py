@@ -67,18 +67,18 @@ class CheckedCalls(grpc.ServerInterceptor):
     @contextmanager
     def _place(self, context, method: str) -> Iterator[None]:
         """One of the calls that a client may make at one time, which a thread is kept for; ends the call when there is none."""
-        if self._revoked(context):
-            self._refuse(context, method, "the certificate of this client was revoked: get a new one", DENIED)
-        left = context.time_remaining()
-        if left is None or left > self._longest_s:
-            self._refuse(context, method, f"set a deadline of at most {self._longest_s:g} seconds on every request")
         client = identity_of(context)
         try:
             self._budget.calls.take(client)
-        except Refusal as error:
+        except Refusal as error:  # at once: there is no place in which to wait
             self._metrics.refused(error.limit)
-            self._refuse(context, method, error.reason, error.code)
+            self._end(context, method, error.reason, error.code)
         try:
+            if self._revoked(context):
+                self._refuse(context, method, "the certificate of this client was revoked: get a new one", DENIED)
+            left = context.time_remaining()
+            if left is None or left > self._longest_s:
+                self._refuse(context, method, f"set a deadline of at most {self._longest_s:g} seconds on every request")
             yield
         finally:
             self._budget.calls.give_back(client)
@@ -99,6 +99,11 @@ class CheckedCalls(grpc.ServerInterceptor):
         return serve_first
 
     def _refuse(self, context, method: str, reason: str, code: grpc.StatusCode = INVALID) -> None:
+        """Raises what ends the call, when its client may know of one more refusal."""
+        self._budget.refusals.wait(identity_of(context))
+        self._end(context, method, reason, code)
+
+    def _end(self, context, method: str, reason: str, code: grpc.StatusCode) -> None:
         """Raises what ends the call."""
         with self._metrics.request(method) as outcome:
             outcome.code = code

@@ -31,6 +31,7 @@ class Limits:
     longest a client may ask for. idle_s: after which a session gives way to a new one; its client may open another.
     turn_operations: multiplications and additions of int8 of one question's rows, so that nobody waits long for his turn.
     bytes_per_s: slowest mean rate of a stream, once it is grace_s old. stalled_s: longest pause between two parts of a stream.
+    refusals_per_s: of one client, after the first refusals_at_once; the next wait until then.
     """
 
     message_bytes: int = 2**30
@@ -44,6 +45,8 @@ class Limits:
     bytes_per_s: int = 2**16
     grace_s: float = 10.0
     stalled_s: float = 30.0
+    refusals_per_s: float = 20.0
+    refusals_at_once: int = 40
 
     def largest_rows(self, server: Server) -> int:
         """Most rows of a question for a server that all limits have room for; 0 if one row alone takes too much."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,13 +74,40 @@ class Share:
         self._quota.give_back(self._client, freed)
 
 
+class RefusalRate:
+    """Refusals wait, so that a client who sends nothing but bad messages takes no time from the products of others.
+
+    Each client has so many at once and so many a second after that (a leaky bucket by its next time: ITU-T I.371, GCRA).
+    Whoever waits keeps the place of his call, so that no more wait than a client may make calls, and none of them for long.
+    """
+
+    def __init__(self, limits: Limits):
+        self._interval_s = 1 / limits.refusals_per_s
+        self._ahead_s = limits.refusals_at_once * self._interval_s
+        self._next: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def delay_s(self, client: str, now: float) -> float:
+        """Count a refusal; seconds from now until the client may know of it."""
+        with self._lock:
+            self._next = {c: at for c, at in self._next.items() if at > now - self._ahead_s}
+            due = self._next.get(client, now - self._ahead_s) + self._interval_s
+            self._next[client] = due
+        return max(0.0, due - now)
+
+    def wait(self, client: str) -> None:
+        """Return when the client may know of one more refusal."""
+        time.sleep(self.delay_s(client, time.monotonic()))
+
+
 class Budget:
-    """What requests take of a worker: places among calls and products, and memory."""
+    """What requests take of a worker: places among calls and products, memory, and refusals."""
 
     def __init__(self, limits: Limits, calls: int):
         self.calls = Quota("calls", calls, "calls")
         self.products = Quota("requests", limits.requests, "requests")
         self.memory = Quota("memory", limits.memory_bytes, "bytes")
+        self.refusals = RefusalRate(limits)
 
     @property
     def requests(self) -> int:

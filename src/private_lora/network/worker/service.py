@@ -58,6 +58,7 @@ def _answering(method):
             except BaseException as error:
                 outcome.code, reason = _status(error)
                 self.metrics.refused(getattr(error, "limit", None))
+        self.budget.refusals.wait(identity_of(context))
         context.abort(outcome.code, reason)
 
     return wrapped
@@ -78,6 +79,7 @@ def _streaming(method):
             except BaseException as error:
                 outcome.code, reason = _status(error)
                 self.metrics.refused(getattr(error, "limit", None))
+        self.budget.refusals.wait(identity_of(context))
         context.abort(outcome.code, reason)
 
     return wrapped

@@ -1,4 +1,4 @@
-"""Answers on bytes, slow links, workers, generated tokens, memory and money, and on how far predictions are off."""
+"""Answers on bytes, links, workers, outsourcing, generated tokens, memory and money, and on how far predictions are off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from private_lora.publish.report.answers_time import EXACT, named, whole_steps
 from private_lora.publish.report.lines import Line, Tables
 
 PLAINTEXT = "plaintext_float32"
+# What a client who trains alone and one with workers are compared by.
+COMPARED = {
+    "client_cpu_s_per_token": "the client's CPU seconds a token",
+    "wall_s_per_token": "seconds a token",
+    "client_peak_MB": "MB in the client",
+    "money_per_million_tokens": "money for a million tokens",
+}
+STEP = ("model", "machine", "blocks", "tokens")
 
 
 def traffic(tables: Tables) -> Answer | None:
@@ -104,6 +112,47 @@ def _arranged(line: Line) -> str:
     if line["step_time_over_in_process"] is not None:
         text += f", {line.text('step_time_over_in_process')} times the step in one process"
     return f"{text}{' (disturbed by other programs)' if line['disturbed'] else ''}."
+
+
+def outsourcing(tables: Tables) -> Answer | None:
+    """Whether workers take anything off the client: each step alone, in every type of weights, and through workers."""
+    steps: dict[tuple, list[Line]] = {}
+    for line in tables["alone_or_outsourced"]:
+        if not line["disturbed"]:
+            steps.setdefault(tuple(line[name] for name in STEP), []).append(line)
+    both = [lines for lines in steps.values() if len({bool(line["workers"]) for line in lines}) == 2]
+    if not both:
+        return None
+    compared = [(column, *parts) for lines in both for column, parts in _compared(lines).items()]
+    paid = [column for column, alone, remote in compared if _least(remote, column) < _least(alone, column)]
+    verdict = f"In {len(paid)} of {len(compared)} comparisons" if paid else "No: in none of what was compared"
+    text = f"{verdict} does outsourcing take less than the cheapest way to train alone, client and worker on the same cores."
+    return answer(text, [line for lines in both for line in lines], [_alone_and_not(lines) for lines in both])
+
+
+def _compared(lines: list[Line]) -> dict[str, tuple[list[Line], list[Line]]]:
+    """Ways to train alone, and ways through workers, by the columns that both kinds have values of."""
+    found = {}
+    for column in COMPARED:
+        known = [line for line in lines if line[column] is not None]
+        parts = [line for line in known if not line["workers"]], [line for line in known if line["workers"]]
+        if all(parts):
+            found[column] = parts
+    return found
+
+
+def _least(lines: list[Line], column: str) -> float:
+    return min(line.number(column) for line in lines)
+
+
+def _alone_and_not(lines: list[Line]) -> Sentence:
+    first = lines[0]
+    whole = "" if first["blocks"] == first["model_blocks"] else f", {first.text('blocks')} of its blocks"
+    said = []
+    for column, parts in _compared(lines).items():
+        each = (listed(f"{line.text(column)} ({line['way']})" for line in part) for part in parts)
+        said.append("{}: alone {}, with a worker {}".format(COMPARED[column], *each))
+    return Sentence(f"`{first['model']}`{whole}, {first.text('tokens')} tokens a step, {'; '.join(said)}.", tuple(lines))
 
 
 def generated(tables: Tables) -> Answer | None:

@@ -105,6 +105,7 @@ QUESTIONS = (
         Part("traffic", "Bytes", cost.traffic, ("bytes_per_token",), ("block_bytes", "full_step")),
         Part("links", "Slow links, predicted", cost.links, ("step_time_by_bandwidth", "step_latency"), ("step_cost",)),
         Part("workers", "Through workers", cost.workers, ("loopback_step",), ("loopback",)),
+        Part("outsourcing", "Alone or outsourced", cost.outsourcing, (), ("alone_or_outsourced",)),
         Part("generated", "Generating a text", cost.generated, (), ("generation",)),
         Part("memory", "Memory", cost.memory, (), ("client_memory", "client_economics")),
         Part("money", "Money, predicted", cost.money, (), ("step_cost",)),
