@@ -16,6 +16,7 @@ from private_lora.publish.figures.style import (
     VERMILLION,
     Points,
     digits,
+    is_encrypted,
     legend_below,
     no_data,
     panels,
@@ -35,20 +36,24 @@ STAGES = {
     "decrypt_s": ("decrypt (client)", {"color": GREEN}),
     "verify_s": ("check of answers (client)", {"color": PURPLE}),
 }
-PANEL = ["model", "machine", "tokens_per_step", "steps"]
+PANEL = ["model", "machine", "tokens_per_step", "steps", "blocks", "model_blocks"]
 # Named in a bar's label where the bars of a panel differ in them.
 TOLD_APART = {"backend": "{}", "bits": "{} bits", "inputs": "{}", "seed": "seed {:.0f}"}
 
 
 def loopback_step(data: Data) -> tuple[Figure, pd.DataFrame]:
-    """Seconds of a whole run by operation, evaluations included, one bar for every arrangement; a panel per model and batch."""
+    """Seconds of a whole run by operation, evaluations included, one bar for every arrangement; a panel per model and batch.
+
+    Runs in process that encrypt nothing stand in the table.
+    """
     lines = _operations(network_lines(data))
-    groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False)]
+    lines = lines[lines["remote"].astype(bool) | lines["backend"].map(is_encrypted)]
+    groups = [(key, group) for key, group in lines.groupby(PANEL, sort=False, dropna=False)]
     if not groups:
         return no_data()
     # Bars are of one thickness, however many a panel has.
     bars = [max(len(group), 1) + 0.3 for _, group in groups]
-    height = 1.1 + 0.25 * sum(bars) / len(bars)
+    height = 1.3 + 0.25 * sum(bars) / len(bars)
     figure, axes = panels(len(groups), 1, height=height, gridspec_kw={"height_ratios": bars})
     points = Points()
     for (key, group), ax in zip(groups, axes[:, 0], strict=True):
@@ -100,7 +105,10 @@ def _bars(lines: pd.DataFrame, ax: Axes, points: Points, key: tuple) -> None:
     ax.set_xlim(0, 1.12 * left.max() or 1)
     work = f"{key[3]:.0f} step{'s' if key[3] != 1 else ''} of {key[2]:,.0f} tokens"
     work += " and evaluations" if lines["evaluations"].any() else ""
-    ax.set_title(f"{panel}\n{work} ({join_basis(lines['basis'])})", loc="left")
+    model, machine, blocks, of = key[0], key[1], *key[4:]
+    part = f", {blocks:.0f} of {of:.0f} blocks" if blocks < of else ""
+    head = [f"{model}{part}", machine, f"{work} ({join_basis(lines['basis'])})"]
+    ax.set_title("\n".join(text for text in head if text), loc="left")
     ax.grid(axis="y", visible=False)
 
 

@@ -107,11 +107,16 @@ def workers(tables: Tables) -> Answer | None:
 
 def _arranged(line: Line) -> str:
     tokens = "" if "tokens" in line["arrangement"] else f", {line.text('tokens_per_step')} tokens"
-    text = f"`{line['model']}` under `{line['backend']}`, {line['arrangement']}{tokens}: a step of "
+    text = f"`{line['model']}`{_part_of(line)} under `{line['backend']}`, {line['arrangement']}{tokens}: a step of "
     text += line.ranged("step_time_s_median", "s")
     if line["step_time_over_in_process"] is not None:
         text += f", {line.text('step_time_over_in_process')} times the step in one process"
     return f"{text}{' (disturbed by other programs)' if line['disturbed'] else ''}."
+
+
+def _part_of(line: Line) -> str:
+    """How many blocks, of a model that is not whole."""
+    return "" if line["blocks"] == line["model_blocks"] else f", {line.text('blocks')} of its blocks,"
 
 
 def outsourcing(tables: Tables) -> Answer | None:
@@ -146,13 +151,12 @@ def _least(lines: list[Line], column: str) -> float:
 
 
 def _alone_and_not(lines: list[Line]) -> Sentence:
-    first = lines[0]
-    whole = "" if first["blocks"] == first["model_blocks"] else f", {first.text('blocks')} of its blocks"
-    said = []
+    first, said = lines[0], []
     for column, parts in _compared(lines).items():
         each = (listed(f"{line.text(column)} ({line['way']})" for line in part) for part in parts)
         said.append("{}: alone {}, with a worker {}".format(COMPARED[column], *each))
-    return Sentence(f"`{first['model']}`{whole}, {first.text('tokens')} tokens a step, {'; '.join(said)}.", tuple(lines))
+    step = f"`{first['model']}`{_part_of(first).rstrip(',')}, {first.text('tokens')} tokens a step"
+    return Sentence(f"{step}, {'; '.join(said)}.", tuple(lines))
 
 
 def generated(tables: Tables) -> Answer | None:

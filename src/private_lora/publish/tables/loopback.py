@@ -29,6 +29,8 @@ COLUMNS = [
     "tls",
     "inputs",
     "recompute",
+    "blocks",
+    "model_blocks",
     "tokens_per_step",
     "seed",
     "steps",
