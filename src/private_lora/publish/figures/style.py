@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +17,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from private_lora.results.labels import USERS_OWN, join_basis
 from private_lora.specs import colours
 from private_lora.specs.backends import BACKENDS, PLAINTEXT
 from private_lora.specs.quantizers import NO_PAIR, PAIRS
+
+DPI = 150
 
 BLACK, ORANGE, SKY, GREEN = colours.BLACK, colours.ORANGE, colours.SKY, colours.GREEN
 BLUE, VERMILLION, PURPLE, GREY = colours.BLUE, colours.VERMILLION, colours.PURPLE, colours.GREY
@@ -187,11 +192,20 @@ def source_name(runs: pd.DataFrame) -> str:
     return ", ".join(name for name in names if name)
 
 
+def _write_png(figure: Figure, out: Path, title: str) -> None:
+    """The figure in 256 colours, a third of the bytes: pages have it inside."""
+    drawn, about = io.BytesIO(), PngInfo()
+    figure.savefig(drawn, format="png", dpi=DPI)
+    about.add_text("Title", title)
+    few = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(out, "png", optimize=True, dpi=(DPI, DPI), pnginfo=about)
+
+
 def write_figure(figure: Figure, points: pd.DataFrame, out: str | Path, title: str) -> None:
-    """Write `out` (a .png, 150 dpi), and beside it the .pdf and the plotted points as .csv; both images name the title."""
+    """Write `out` (a .png of DPI), and beside it the .pdf and the plotted points as .csv; both images name the title."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=150, metadata={"Title": title})
+    _write_png(figure, out, title)
     # Without a creation date the same data give the same bytes.
     figure.savefig(out.with_suffix(".pdf"), metadata={"CreationDate": None, "Title": title})
     points.to_csv(out.with_suffix(".csv"), index=False)
