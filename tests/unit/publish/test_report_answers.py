@@ -199,8 +199,10 @@ def outsourced(tmp_path, **changed):
 
 def test_outsourcing_pays_only_where_a_worker_takes_less_than_the_best_way_alone(tmp_path):
     never = outsourced(tmp_path)
-    assert never.sentence.text.startswith("No: in none") and "alone 0.2500 (int4), with a worker 0.5000 (packed)" in said(never)
-    assert outsourced(tmp_path, client_cpu_s_per_token=0.125).sentence.text.startswith("In 1 of 3 comparisons")
+    assert never.sentence.text.startswith("No: in none")
+    assert "with a worker 0.5000 (`packed`), alone 0.2500 (int4)" in said(never)
+    once = outsourced(tmp_path, client_cpu_s_per_token=0.125).sentence.text
+    assert once.startswith("In 1 of 3 comparisons (the client's CPU")
     assert outsourced(tmp_path, disturbed="a neighbour", client_cpu_s_per_token=0.125) is None
 
 

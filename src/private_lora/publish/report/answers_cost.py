@@ -115,7 +115,7 @@ def _arranged(line: Line) -> str:
 
 
 def _part_of(line: Line) -> str:
-    """How many blocks, of a model that is not whole."""
+    """How many blocks of a model they are, where it is not whole."""
     return "" if line["blocks"] == line["model_blocks"] else f", {line.text('blocks')} of its blocks,"
 
 
@@ -129,8 +129,9 @@ def outsourcing(tables: Tables) -> Answer | None:
     if not both:
         return None
     compared = [(column, *parts) for lines in both for column, parts in _compared(lines).items()]
-    paid = [column for column, alone, remote in compared if _least(remote, column) < _least(alone, column)]
-    verdict = f"In {len(paid)} of {len(compared)} comparisons" if paid else "No: in none of what was compared"
+    paid = [column for column, *parts in compared if _pays(column, *parts)]
+    what = listed(dict.fromkeys(COMPARED[column] for column in paid))
+    verdict = f"In {len(paid)} of {len(compared)} comparisons ({what})" if paid else "No: in none of what was compared"
     text = f"{verdict} does outsourcing take less than the cheapest way to train alone, client and worker on the same cores."
     return answer(text, [line for lines in both for line in lines], [_alone_and_not(lines) for lines in both])
 
@@ -146,17 +147,22 @@ def _compared(lines: list[Line]) -> dict[str, tuple[list[Line], list[Line]]]:
     return found
 
 
-def _least(lines: list[Line], column: str) -> float:
-    return min(line.number(column) for line in lines)
+def _least(lines: list[Line], column: str) -> Line:
+    return min(lines, key=lambda line: line.number(column))
+
+
+def _pays(column: str, alone: list[Line], remote: list[Line]) -> bool:
+    return _least(remote, column).number(column) < _least(alone, column).number(column)
 
 
 def _alone_and_not(lines: list[Line]) -> Sentence:
     first, said = lines[0], []
     for column, parts in _compared(lines).items():
-        each = (listed(f"{line.text(column)} ({line['way']})" for line in part) for part in parts)
-        said.append("{}: alone {}, with a worker {}".format(COMPARED[column], *each))
-    step = f"`{first['model']}`{_part_of(first).rstrip(',')}, {first.text('tokens')} tokens a step"
-    return Sentence(f"{step}, {'; '.join(said)}.", tuple(lines))
+        alone, remote = (_least(part, column) for part in parts)
+        text = f"with a worker {remote.text(column)} (`{remote['way']}`), alone {alone.text(column)} ({alone['way']})"
+        said.append(f"{COMPARED[column]} {text}")
+    step = f"`{first['model']}`{_part_of(first).rstrip(',')}, {first.text('tokens')} tokens a step, cheapest ways"
+    return Sentence(f"{step}: {'; '.join(said)}.", tuple(lines))
 
 
 def generated(tables: Tables) -> Answer | None:
