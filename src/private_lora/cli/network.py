@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from argparse import BooleanOptionalAction
+from argparse import ArgumentTypeError, BooleanOptionalAction
 from pathlib import Path
 
 from private_lora.cli.batch import TRAINING_IMPORTS, add_specs, only_spec, run_all
@@ -37,8 +37,16 @@ def add_worker(parser) -> None:
     add_revoked(parser, "clients")
     parser.add_argument("--metrics", help="host:port of Prometheus metrics; over HTTPS, for clients, unless on loopback")
     for flag, (_, _, text) in LIMIT_FLAGS.items():
-        parser.add_argument(f"--{flag}", type=float, help=f"limit: {text}")
+        parser.add_argument(f"--{flag}", type=above_zero, help=f"limit: {text}")
     parser.set_defaults(handler=_worker)
+
+
+def above_zero(text: str) -> float:
+    """A limit's value; raises what argparse makes a sentence of."""
+    value = float(text)
+    if not value > 0:
+        raise ArgumentTypeError(f"{text} is not above 0")
+    return value
 
 
 def add_tls(parser, authority_flag: str, authority_help: str) -> None:

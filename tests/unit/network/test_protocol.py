@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from private_lora.backends import load
+from private_lora.cli.main import build_parser
 from private_lora.cli.network import LIMIT_FLAGS
 from private_lora.core.errors import UserError
 from private_lora.network.wire import protocol_pb2 as messages
@@ -152,6 +153,14 @@ def test_workers_that_cannot_serve_say_so_before_they_listen(fields, message, ti
     values = {"model": str(tiny_llama_directory), "backend": "packed", "activation_bits": 8, "weight_bits": 8} | fields
     with pytest.raises(UserError, match=message):
         hold(WorkerSpec(**values))
+
+
+@pytest.mark.parametrize("flag", LIMIT_FLAGS)
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "many"])
+def test_limits_are_above_zero(flag, value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(["worker", "--listen", "127.0.0.1:0", f"--{flag}={value}"])
+    assert ended.value.code == 2 and f"argument --{flag}: " in capsys.readouterr().err
 
 
 def test_flags_of_the_command_are_fields_of_the_specs():
