@@ -5,6 +5,7 @@ from __future__ import annotations
 from private_lora.publish.report.answer import Answer, Sentence, answer, counted, listed
 from private_lora.publish.report.answers_time import EXACT, named, whole_steps
 from private_lora.publish.report.lines import Line, Tables
+from private_lora.publish.tables.alone_notes import STEP
 
 PLAINTEXT = "plaintext_float32"
 # What a client who trains alone and one with workers are compared by.
@@ -14,7 +15,6 @@ COMPARED = {
     "client_peak_MB": "MB in the client",
     "money_per_million_tokens": "money for a million tokens",
 }
-STEP = ("model", "machine", "blocks", "tokens")
 
 
 def traffic(tables: Tables) -> Answer | None:
